@@ -1,0 +1,157 @@
+/* conf.h - postern.conf, read, checked and typed. Parsed by lib/conf.c (the only user of libconfuse) from the option
+ * table lib/conf_options.def: name, type, bounds, default as text, availability, one sentence of documentation. */
+#ifndef LIB_CONF_H
+#define LIB_CONF_H
+#include "lib/buf.h"
+#include "lib/log.h"
+#include <netinet/in.h>
+
+struct conf_list {
+	unsigned count;
+	char **item;
+};
+
+enum conf_method { METHOD_RELAY, METHOD_DIRECT }; /* presets are relay with options set */
+enum conf_tls { TLS_NONE, TLS_OPPORTUNISTIC, TLS_REQUIRE, TLS_VERIFY, TLS_DANE, TLS_UNSET };
+enum conf_on_limit { ON_LIMIT_WAIT, ON_LIMIT_NEXT };
+
+/* "200/hour", "2000/day recipients", "500/day calendar 00:00 America/Los_Angeles", "unlimited" */
+struct conf_limit {
+	char *text;        /* as written, for messages to people */
+	bool is_unlimited, is_recipients, is_calendar;
+	uint64_t amount;   /* 0: nothing may pass */
+	uint64_t window_ms;
+	int calendar_hour, calendar_minute; /* when a day begins */
+	char *calendar_zone;                /* NULL: local time */
+};
+
+struct conf_limits {
+	unsigned count;
+	struct conf_limit *limit;
+};
+
+/* An address block, for deny-addresses. */
+struct conf_cidr {
+	uint8_t family, prefix;
+	uint8_t bytes[16];
+};
+
+struct conf_oauth2 {
+	char *token_url, *client_id, *client_secret_file, *refresh_token_file; /* absolute paths; NULL: not given */
+};
+
+struct conf_pop {
+	bool is_set;
+	char *host, *username, *password_file;
+	unsigned port;
+	enum conf_tls tls;
+	uint64_t valid_for_ms;
+};
+
+struct conf_server {
+	char *name, *display_name; /* display_name defaults to name */
+	unsigned line;             /* of its section, for messages */
+	enum conf_method method;
+	char *preset;              /* "gmail" ... or NULL */
+	char *host;
+	unsigned port;
+	enum conf_tls tls;         /* resolved: never TLS_UNSET */
+	bool is_tls_wrapper;       /* TLS from the first byte */
+	char *tls_ca_file, *tls_client_cert, *tls_client_key;
+	struct conf_list tls_fingerprints;
+	int tls_min_version;       /* 10, 11, 12, 13 */
+	char *username, *password, *password_file;
+	struct conf_list auth;     /* "auto" or mechanisms */
+	bool may_auth_without_tls;
+	struct conf_oauth2 oauth2;
+	struct conf_pop pop;
+	uint64_t timeout_ms, connect_timeout_ms;
+	unsigned max_connections, max_connections_per_destination, reconnect_every;
+	struct conf_limits limits;
+	enum conf_on_limit on_limit;
+	bool is_paced;
+	struct conf_list exclude_domains; /* patterns, comma lists already split */
+	struct conf_list source_addresses;
+	char *rewrite_sender;
+	enum { REWRITE_NEVER, REWRITE_UNLESS_ALLOWED, REWRITE_ALWAYS } rewrite;
+	struct conf_list allowed_senders;
+	struct conf_limits initial_used, ramp;
+	unsigned reserve_percent;
+	unsigned deny_count;
+	struct conf_cidr *deny;    /* default for direct: loopback, unspecified, link-local, multicast (and their v4-mapped forms) */
+};
+
+struct conf_route {
+	char *name;
+	struct conf_list sender, recipient; /* patterns; empty matches all */
+	unsigned server_count;
+	unsigned *server;                   /* indices into conf.server */
+	struct conf_limits limits;
+};
+
+struct conf_destination {
+	char *name;                         /* the domain, or a free title when mx is given */
+	struct conf_list mx;
+	unsigned max_connections;           /* 0: not given */
+	struct conf_limits limits;
+	unsigned reconnect_every;           /* 0: not given */
+	enum conf_tls tls;                  /* TLS_UNSET: not given */
+};
+
+struct conf {
+	char *path;       /* of the file, as given; its folder is the base of relative paths */
+	char *hostname, *postmaster;
+	char *spool;      /* absolute */
+	enum log_target log_target;
+	char *log_file;   /* absolute; LOG_TARGET_FILE only */
+	enum log_format log_format;
+	unsigned workers; /* resolved: at least 1 */
+	char *user, *smtp_user, *drop_group;
+	uint64_t message_size_limit_bytes;
+	unsigned recipient_limit;
+	unsigned primary_count;
+	unsigned *primary; /* `servers`: indices into server; default all in file order */
+	struct conf_limits limits, limit_per_sender;
+	char *limits_store;
+	bool may_share_when_down;
+	char *reply_rules;
+	uint64_t history_ms;
+	struct {
+		struct conf_list servers; /* "ADDRESS" or "ADDRESS@PORT", validated */
+		char *trust_anchor_file;  /* absolute or NULL */
+		uint64_t timeout_ms;
+	} dns;
+	struct {
+		unsigned after_count;
+		uint64_t *after_ms;       /* waits between attempts; the last repeats */
+		unsigned max_retries;     /* 0: no limit but max_age */
+		uint64_t max_age_ms, warn_after_ms, greylist_after_ms;
+	} retry;
+	unsigned server_count, route_count, destination_count;
+	struct conf_server *server;
+	struct conf_route *route;
+	struct conf_destination *destination;
+};
+
+/* Every mistake found, as "FILE:LINE: OPTION: what is wrong and what would be right", in order of line. */
+struct conf_errors {
+	unsigned count;
+	char **text;
+};
+
+void conf_errors_release(struct conf_errors *e);
+
+/*
+ * Reads `path` (a regular file) or, when fd >= 0, that descriptor's content under the name `path`. Returns a
+ * configuration or NULL with at least one error. Checks syntax, names, types, bounds and cross-rules; touches no file
+ * that the configuration names (conf_check_files() does).
+ */
+struct conf *conf_read(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
+/* What the configuration names: spool, password files and their modes, certificates, users and groups (as root). */
+bool conf_check_files(const struct conf *c, struct conf_errors *errors) MUST_CHECK;
+void conf_free(struct conf **c);
+/* The file's accepted text, for the snapshot that children read. NULL with errors when unreadable. */
+char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors) MUST_CHECK;
+int conf_find_server(const struct conf *c, struct slice name); /* index or -1 */
+const char *conf_default_path(void);                             /* "/etc/postern/postern.conf", set at build time */
+#endif

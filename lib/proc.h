@@ -1,0 +1,65 @@
+/* proc.h - one start-up for every child process: descriptors, log, configuration, jail, readiness, loop. */
+#ifndef LIB_PROC_H
+#define LIB_PROC_H
+#include "lib/channel.h"
+#include "lib/conf.h"
+#include "lib/loop.h"
+
+/*
+ * Descriptors that master hands to every child; everything else is closed on exec.
+ * The peers: k-th partner's pipes at PROC_FD_PEER(k): in, out, board. scheduler: 0 pickup, 1 resolver, 2 limiter,
+ * 3+i smtpout i. All others: 0 scheduler (smtpout with its board).
+ */
+enum proc_fd {
+	PROC_FD_LOG = 3,    /* as PROC_LOG says in conf.log_target: /dev/log socket, file; absent for stderr */
+	PROC_FD_CONF = 4,   /* sealed memfd: the configuration's text as master accepted it */
+	PROC_FD_CTL_IN = 5, /* from master */
+	PROC_FD_CTL_OUT = 6,
+	PROC_FD_EXTRA = 7,  /* scheduler: listening control socket; smtpout: sealed memfd with secrets */
+	PROC_FD_SPARE = 8,  /* /dev/null, kept to survive EMFILE */
+	PROC_FD_PEER_FIRST = 16
+};
+#define PROC_FD_PEER(k)       (PROC_FD_PEER_FIRST + 3 * (int)(k))
+#define PROC_FD_PEER_OUT(k)   (PROC_FD_PEER(k) + 1)
+#define PROC_FD_PEER_BOARD(k) (PROC_FD_PEER(k) + 2)
+enum { PROC_WORKERS_MAX = 64 };
+
+struct proc;
+
+enum proc_chroot { PROC_CHROOT_SPOOL, PROC_CHROOT_QUEUE, PROC_CHROOT_LIMITS, PROC_CHROOT_EMPTY };
+enum proc_identity { PROC_AS_USER, PROC_AS_SMTP_USER };
+
+/* What a process is; one static const per program. Hooks return 0, or an exit status that ends the process. */
+struct proc_spec {
+	enum proc_role role;
+	enum proc_chroot chroot;
+	enum proc_identity identity;
+	bool wants_network;              /* else socket(2) is refused */
+	bool wants_write;                /* else opening for writing is refused */
+	int (*before_jail)(struct proc *p); /* still privileged: load what the jail hides. Reads nothing untrusted */
+	int (*after_jail)(struct proc *p);  /* open channels, stores; the last step before READY */
+	void (*on_drain)(struct proc *p);   /* SIGTERM or DRAIN: finish, then proc_exit() */
+	void (*on_hand_over)(struct proc *p); /* SIGHUP: make durable what is decided and proc_exit() at once; NULL: as drain */
+	void (*on_peer)(struct proc *p, enum proc_role role, unsigned index, uint32_t generation, bool is_alive);
+};
+
+/*
+ * Started only by master: argv is [program, "--child", "--index", N, "--generation", N, "--spool-root", DIR, "--conf", PATH]
+ * and, when master is root, the ids to become ("--uid", N, "--gid", N, "--groups", N,N). By hand: prints what it is and
+ * exits with EXIT_STATUS_USAGE (--help 0, --version 0).
+ */
+int proc_main(int argc, char **argv, const struct proc_spec *spec);
+
+/* For the hooks and everything that runs in the loop. */
+struct loop *proc_loop(struct proc *p);
+const struct conf *proc_conf(struct proc *p);
+unsigned proc_index(struct proc *p);
+uint32_t proc_generation(struct proc *p);
+int proc_spool_fd(struct proc *p); /* directory that is "the spool" inside the jail (queue/ for PROC_CHROOT_QUEUE) */
+void *proc_context(struct proc *p);
+void proc_set_context(struct proc *p, void *context);
+void proc_ready(struct proc *p); /* call once mail can flow; after_jail may leave it to a later event */
+void proc_exit(struct proc *p, enum exit_status status); /* ends the loop after this turn; log flushed */
+/* Channel to the k-th partner; generation of the peer is set and kept current. */
+struct channel *proc_channel(struct proc *p, unsigned k, const char *name, channel_cb on_packet, void *arg);
+#endif
