@@ -1,4 +1,9 @@
-# Postern. One Makefile; each folder brings a module.mk. `make help` lists the targets.
+# Postern. One Makefile; each folder brings a module.mk.
+## Building
+##   all            programs, below build/          install        DESTDIR=, PREFIX=/usr/local, SYSCONFDIR=/etc
+##   demo           a private instance shows what it does; needs no configuration and no root
+##   clean          removes build/ but the test servers in build/peers; distclean removes those too
+##   dist           postern-VERSION.tar.gz          compile_commands.json   for editors and clang-tidy
 #
 # FLAVOUR chooses compiler and checks; each has its own folder, so they do not disturb one another:
 #   (none)  build/         gcc -O2, hardened: what is installed
@@ -18,7 +23,8 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototyp
 HARDEN  := -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fstack-clash-protection -fcf-protection
 LINKSAFE:= -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 ifneq ($(filter asan fuzz,$(FLAVOUR)),)
-HARDEN  := -fPIE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+HARDEN  := -fPIE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer \
+           $(if $(filter fuzz,$(FLAVOUR)),-fsanitize=fuzzer-no-link)
 LINKSAFE:= -pie -Wl,--as-needed -fsanitize=address,undefined
 endif
 OPT     := $(if $(filter asan fuzz,$(FLAVOUR)),-O1,-O2) -g
@@ -63,10 +69,15 @@ $(OUT)/obj/%.o: %.c
 
 all: $(addprefix $(OUT)/,$(PROGRAMS))
 
-.PHONY: clean help
+.PHONY: clean distclean dist help
 clean:
-	rm -rf build compile_commands.json
+	$(Q)rm -rf $(filter-out build/peers,$(wildcard build/*)) compile_commands.json
+distclean: clean
+	$(Q)rm -rf build
+dist:
+	$(Q)mkdir -p build && git archive --prefix=postern-$(VERSION)/ -o build/postern-$(VERSION).tar.gz HEAD
+	@echo build/postern-$(VERSION).tar.gz
 help:
-	@sed -n 's/^## //p' Makefile tests/module.mk
+	@sed -nE 's/^## ?//p' Makefile tests/module.mk
 
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
