@@ -34,14 +34,23 @@ struct store_options {
 
 /*
  * DB_PRIVATE|DB_RECOVER, own flock, page checksums, a generation marker beside the files so that a database which
- * Berkeley DB silently made anew is seen as DAMAGED. *out is set for OPENED and CREATED only.
+ * Berkeley DB silently made anew is seen as DAMAGED. *out is set for OPENED and CREATED only. DAMAGED: files that are
+ * missing are found before anything is touched; a recovery that fails half-way may have written data pages.
  */
 enum store_open_result store_open(struct store **out, const struct store_options *o) MUST_CHECK;
+/*
+ * After OPENED: records that an earlier store_sync() had made durable are gone (Berkeley DB's recovery stops silently
+ * at the first damaged log record). The scheduler reconciles with the queue files; the limiter refuses. Stays true over
+ * restarts until something is written and synced.
+ */
+bool store_has_lost_records(const struct store *s);
 const char *store_error(void); /* last complaint of the library, printable; static until the next call */
-/* Moves the files of a damaged environment into dir/damaged-TIME/ so that store_open() can begin anew. 0 or -1. */
+/* Moves the files of a damaged environment into dir/damaged-TIME/ so that store_open() can begin anew. 0, or -1 with
+ * errno (EWOULDBLOCK: another process holds it). */
 int store_set_aside(const char *dir) MUST_CHECK;
 
 /* Reads and writes outside begin/end are transactions of their own. Nothing is durable before store_sync(). */
+/* begin does not nest. When a call between begin and commit fails, abort. */
 enum store_result store_begin(struct store *s) MUST_CHECK;
 enum store_result store_commit(struct store *s) MUST_CHECK; /* visible, not durable yet */
 void store_abort(struct store *s);
@@ -52,7 +61,10 @@ enum store_result store_get(struct store *s, struct slice key, struct slice *val
 /* All records with prefix, in key order, read in bulk; fn returns false to stop. fn must not call the store. */
 enum store_result store_scan(struct store *s, struct slice prefix, bool (*fn)(void *arg, struct slice key, struct slice value),
 			     void *arg) MUST_CHECK;
-/* Everything committed so far is on stable storage; also takes a checkpoint when one is due. */
+/*
+ * Everything committed so far is on stable storage; also takes a checkpoint when one is due. Costs nothing when nothing
+ * was committed since. FULL: still in memory; acknowledge nothing and call it again later.
+ */
 enum store_result store_sync(struct store *s) MUST_CHECK;
 void store_close(struct store **s); /* checkpoint, then close */
 #endif
