@@ -27,11 +27,11 @@
 #define LOG_PREFIX   "log."
 
 enum {
-	ID_TEXT_LEN = 32,            /* the environment's name: 16 random bytes in hexadecimal */
-	PAGE_BYTES = 4096,           /* of the B-tree: the block size of the usual file systems, so pages are not torn */
-	BULK_BYTES = 256 * 1024,     /* read per call of a scan */
+	ID_TEXT_LEN = 32,        /* the environment's name: 16 random bytes in hexadecimal */
+	PAGE_BYTES = 4096,       /* of the B-tree: the block size of the usual file systems, so pages are not torn */
+	BULK_BYTES = 256 * 1024, /* read per call of a scan */
 	LOG_BUFFER_BYTES = 128 * 1024,
-	CHECKPOINT_RETRY_MS = 5000,  /* after one that failed for want of space */
+	CHECKPOINT_RETRY_MS = 5000, /* after one that failed for want of space */
 	COMPLAINTS_PER_PERIOD = 5,
 	COMPLAINT_PERIOD_MS = 10000
 };
@@ -49,13 +49,13 @@ struct store {
 	DB *db;
 	DB_TXN *txn;
 	int dir_fd, high_fd;
-	uint64_t sequence;         /* syncs in the life of this environment; also in the database and in store.high */
+	uint64_t sequence; /* syncs in the life of this environment; also in the database and in store.high */
 	uint64_t checkpoint_bytes, ballast_bytes;
-	uint32_t log_file;         /* number of the newest log file whose directory entry is durable */
+	uint32_t log_file; /* number of the newest log file whose directory entry is durable */
 	struct mono checkpoint_retry;
 	void *bulk;
 	uint32_t bulk_bytes;
-	bool is_dirty;             /* committed but not synced */
+	bool is_dirty; /* committed but not synced */
 	bool is_fatal;
 	bool has_ballast;
 	bool has_lost_records;
@@ -64,7 +64,7 @@ struct store {
 /* Berkeley DB's error callback has no argument of ours, so what it says is kept here; one thread per process. */
 static struct {
 	char text[256];
-	bool saw_full;        /* "No space left on device" among the complaints since the last reset */
+	bool saw_full; /* "No space left on device" among the complaints since the last reset */
 	struct mono since;
 	unsigned count, suppressed;
 } complaint;
@@ -309,21 +309,22 @@ static int env_open(struct store *s, const struct store_options *o)
 	env->set_errcall(env, on_library_error);
 	log_max = log_max < (1 << 20) ? (1 << 20) : log_max > (10 << 20) ? (10 << 20) : log_max;
 	/*
-	 * Directories are given one by one and the environment's home is NULL: with a home, Berkeley DB would obey a file
-	 * DB_CONFIG in it. The temporary directory is never used, but unset it would be searched for outside the jail.
+	 * Directories are given one by one and the environment's home is NULL: with a home, Berkeley DB would obey a
+	 * file DB_CONFIG in it. The temporary directory is never used, but unset it would be searched for outside the
+	 * jail.
 	 */
 	if ((rc = env->set_event_notify(env, on_library_event)) != 0 || (rc = env->set_lg_dir(env, o->dir)) != 0 ||
 	    (rc = env->add_data_dir(env, o->dir)) != 0 || (rc = env->set_create_dir(env, o->dir)) != 0 ||
 	    (rc = env->set_tmp_dir(env, o->dir)) != 0 ||
-	    (rc = env->set_cachesize(env, (uint32_t)(o->cache_bytes >> 30), (uint32_t)(o->cache_bytes & ((1u << 30) - 1)),
-				     1)) != 0 ||
+	    (rc = env->set_cachesize(env, (uint32_t)(o->cache_bytes >> 30),
+				     (uint32_t)(o->cache_bytes & ((1u << 30) - 1)), 1)) != 0 ||
 	    (rc = env->set_lg_bsize(env, LOG_BUFFER_BYTES)) != 0 ||
 	    (rc = env->set_lg_max(env, (uint32_t)log_max)) != 0 || (rc = env->set_tx_max(env, 8)) != 0 ||
 	    (rc = env->log_set_config(env, DB_LOG_AUTO_REMOVE, 1)) != 0 ||
 	    (rc = env->set_flags(env, DB_TXN_NOSYNC | DB_NOMMAP, 1)) != 0)
 		return rc;
-	return env->open(env, NULL,
-			 DB_PRIVATE | DB_CREATE | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_MPOOL | DB_RECOVER, 0600);
+	return env->open(env, NULL, DB_PRIVATE | DB_CREATE | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_MPOOL | DB_RECOVER,
+			 0600);
 }
 
 static int records_open(struct store *s, bool is_new)
@@ -737,8 +738,8 @@ enum store_result store_sync(struct store *s)
 	s->is_dirty = false;
 	s->has_lost_records = false;
 	/*
-	 * Written after the log is durable and never synced: it can only lag behind. Should recovery ever end before it, then
-	 * records that were acknowledged are gone.
+	 * Written after the log is durable and never synced: it can only lag behind. Should recovery ever end before
+	 * it, then records that were acknowledged are gone.
 	 */
 	if (pwrite(s->high_fd, &next, sizeof(next), 0) < 0)
 		log_debug("store: " HIGH_FILE ": %s", strerror(errno));
