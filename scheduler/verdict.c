@@ -1,0 +1,91 @@
+/* verdict.c - the tables behind failover and retries. */
+#include "scheduler/verdict.h"
+#include "lib/text.h"
+#include <ctype.h>
+
+/* "5.1.10" into class, subject, detail; false when it is not of that form. */
+static bool split_dsn(struct slice dsn, unsigned part[3])
+{
+	size_t at = 0;
+
+	for (unsigned i = 0; i < 3; i++) {
+		size_t start = at;
+
+		for (part[i] = 0; at < dsn.len && isdigit((unsigned char)dsn.ptr[at]) && at - start < 3; at++)
+			part[i] = part[i] * 10 + (unsigned)(dsn.ptr[at] - '0');
+		if (at == start || (i < 2 && (at >= dsn.len || dsn.ptr[at++] != '.')))
+			return false;
+	}
+	return at == dsn.len;
+}
+
+bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn)
+{
+	unsigned part[3];
+
+	if (!split_dsn(dsn, part) || part[0] != 5)
+		return code == 552 || (is_relay && (code == 550 || code == 551 || code == 553));
+	switch (part[1]) {
+	case 1:
+		return part[2] <= 3 || part[2] == 6 || part[2] == 10;
+	case 2:
+		return part[2] <= 3;
+	case 3:
+		return part[2] == 4;
+	case 6:
+		return true;
+	default:
+		return code == 552;
+	}
+}
+
+static bool contains_nocase(struct slice text, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (size_t i = 0; i + len <= text.len; i++)
+		if (slice_equal_nocase((struct slice){ text.ptr + i, len }, (struct slice){ word, len }))
+			return true;
+	return false;
+}
+
+bool verdict_is_greylisting(unsigned code, struct slice text)
+{
+	static const char *const WORDS[] = { "greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list" };
+
+	if (code != 450 && code != 451 && code != 421 && code != 452)
+		return false;
+	for (unsigned i = 0; i < ARRAY_LEN(WORDS); i++)
+		if (contains_nocase(text, WORDS[i]))
+			return true;
+	return false;
+}
+
+uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts)
+{
+	unsigned last = conf->retry.after_count - 1;
+	unsigned at = attempts > 0 ? attempts - 1 : 0;
+
+	return conf->retry.after_ms[at < last ? at : last];
+}
+
+uint64_t lane_backoff_ms(const struct conf *conf, unsigned failures)
+{
+	uint64_t wait = 30u * 1000;
+
+	for (unsigned i = 1; i < failures && wait < 3600u * 1000; i++)
+		wait *= 2;
+	if (wait > 3600u * 1000)
+		wait = 3600u * 1000;
+	for (unsigned i = 0; i < conf->retry.after_count; i++)
+		if (conf->retry.after_ms[i] < wait)
+			wait = conf->retry.after_ms[i];
+	return wait;
+}
+
+bool retry_is_over(const struct conf *conf, unsigned attempts, int64_t age_ms)
+{
+	if (conf->retry.max_retries > 0 && attempts > conf->retry.max_retries)
+		return true;
+	return age_ms >= 0 && (uint64_t)age_ms >= conf->retry.max_age_ms;
+}
