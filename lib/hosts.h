@@ -31,6 +31,9 @@ bool hosts_decode(struct slice bytes, struct hosts *out) MUST_CHECK; /* checks e
 void host_address_format(struct buf *out, const struct host_address *a);
 /* Fills a sockaddr; returns its length. */
 unsigned host_address_sockaddr(const struct host_address *a, uint16_t port, struct sockaddr_storage *out);
-/* Identity of a site: hash over the sorted, lower-cased host names (the MX set), order does not matter. */
+/*
+ * Identity of a site: hash over the sorted, lower-cased host names (the MX set) and whether all are secure; order does
+ * not matter. Seeded (text_hash): attackers cannot choose names that share a lane with another site; never stored.
+ */
 uint64_t hosts_site_hash(const struct hosts *hosts);
 #endif

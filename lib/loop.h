@@ -16,20 +16,31 @@ typedef void (*loop_signal_cb)(void *arg, int signal);
 
 struct loop *loop_new(void);
 void loop_free(struct loop **loop);
-/* Runs until loop_stop(). Each turn: wait, callbacks, deferred calls, turn hooks in order of registration. */
+/*
+ * Runs until loop_stop(), or until nothing is left that could ever happen. Each turn: wait, callbacks, deferred calls,
+ * turn hooks in order of registration; the turn in which loop_stop() was called is completed.
+ */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 /* Called after every turn, before the process may sleep: group commit, acknowledgements, log flush. At most 8. */
 void loop_on_turn(struct loop *loop, loop_cb fn, void *arg);
 /* Once, after the callbacks of this turn: how objects are freed whose own event fired. */
 void loop_defer(struct loop *loop, loop_cb fn, void *arg);
+/* Forgets such calls: for an object that goes before its turn has come. */
+void loop_defer_cancel(struct loop *loop, loop_cb fn, void *arg);
 
-/* Watches a borrowed descriptor, level-triggered. events 0 pauses. Freeing inside the own callback is allowed. */
+/*
+ * Watches a borrowed descriptor, level-triggered. events 0 pauses. Freed before the descriptor is closed; inside any
+ * callback, its own too.
+ */
 struct loop_io *loop_io_new(struct loop *loop, int fd, unsigned events, loop_io_cb fn, void *arg);
 void loop_io_set(struct loop_io *io, unsigned events);
 void loop_io_free(struct loop_io **io);
 
-/* A one-shot timer; not armed at creation. Setting an armed timer moves it. */
+/*
+ * A one-shot timer; not armed at creation. Setting an armed timer moves it. Never fires early; after a suspend of the
+ * machine it may fire late by that time. At most a year. May be set or freed inside its own callback.
+ */
 struct loop_timer *loop_timer_new(struct loop *loop, loop_cb fn, void *arg);
 void loop_timer_set_ms(struct loop_timer *t, uint64_t delay_ms);
 void loop_timer_cancel(struct loop_timer *t);
