@@ -25,6 +25,13 @@ enum msg_type {
 #undef MSG_ENUM
 };
 
+/* PEER: what became of a partner. */
+enum peer_life {
+	PEER_DEAD,  /* a successor will be announced */
+	PEER_ALIVE, /* talk to this generation */
+	PEER_ENDING /* still answers for what it has, takes nothing new */
+};
+
 /* What a resolver is asked, and answers. */
 enum resolve_kind { RESOLVE_MX = 1, RESOLVE_HOST = 2 };
 enum resolve_status {

@@ -17,6 +17,7 @@ enum proc_fd {
 	PROC_FD_CTL_OUT = 6,
 	PROC_FD_EXTRA = 7,  /* scheduler: listening control socket; smtpout: sealed memfd with secrets */
 	PROC_FD_SPARE = 8,  /* /dev/null, kept to survive EMFILE */
+	PROC_FD_LOCK = 9,   /* run/lock, locked: while any child lives, no new master begins to work on the spool */
 	PROC_FD_PEER_FIRST = 16
 };
 #define PROC_FD_PEER(k)       (PROC_FD_PEER_FIRST + 3 * (int)(k))
@@ -44,8 +45,8 @@ struct proc_spec {
 };
 
 /*
- * Started only by master: argv is [program, "--child", "--index", N, "--generation", N, "--spool-root", DIR, "--conf", PATH]
- * and, when master is root, the ids to become ("--uid", N, "--gid", N, "--groups", N,N). By hand: prints what it is and
+ * Started only by master: argv is [program, "--child", "--index", N, "--generation", N, "--spool-root", DIR, "--conf", PATH,
+ * "--workers", N] (how many smtpouts there are: what the configuration says about it counts only when master starts) and, when master is root, the ids to become ("--uid", N, "--gid", N, "--groups", N,N). By hand: prints what it is and
  * exits with EXIT_STATUS_USAGE (--help 0, --version 0).
  */
 int proc_main(int argc, char **argv, const struct proc_spec *spec);
@@ -58,8 +59,10 @@ uint32_t proc_generation(struct proc *p);
 int proc_spool_fd(struct proc *p); /* directory that is "the spool" inside the jail (queue/ for PROC_CHROOT_QUEUE) */
 void *proc_context(struct proc *p);
 void proc_set_context(struct proc *p, void *context);
-void proc_ready(struct proc *p); /* call once mail can flow; after_jail may leave it to a later event */
+void proc_ready(struct proc *p); /* once mail can flow: called by after_jail, or by a later event that it waits for */
 void proc_exit(struct proc *p, enum exit_status status); /* ends the loop after this turn; log flushed */
+/* The partner was asked to end (reload): give it nothing new, its successor will be announced. */
+bool proc_peer_is_ending(const struct proc *p, unsigned k);
 /* Channel to the k-th partner; generation of the peer is set and kept current. */
 struct channel *proc_channel(struct proc *p, unsigned k, const char *name, channel_cb on_packet, void *arg);
 #endif

@@ -1,0 +1,577 @@
+/* proc.c - one start-up for every child process. */
+#include "lib/proc.h"
+#include "lib/jail.h"
+#include "lib/text.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	PROC_PEERS_MAX = 3 + PROC_WORKERS_MAX,
+	PROC_GROUPS_MAX = 16,
+	/* Without a master nobody restarts anything: finish what hangs at a final dot (twice 5 minutes), then go. */
+	PROC_ORPHAN_MAX_MS = 11 * 60 * 1000
+};
+
+struct proc_peer {
+	struct channel *channel;
+	uint32_t generation;
+	bool is_ending;
+};
+
+struct proc_options {
+	bool is_child;
+	unsigned index, workers;
+	uint32_t generation;
+	const char *spool_root, *conf_path;
+	uid_t uid; /* (uid_t)-1: not started as root */
+	gid_t gid, groups[PROC_GROUPS_MAX];
+	unsigned group_count;
+};
+
+struct proc {
+	const struct proc_spec *spec;
+	struct proc_options options;
+	struct loop *loop;
+	struct conf *conf;
+	void *context;
+	int spool_fd;
+	struct loop_io *control;
+	struct loop_timer *orphan_timer;
+	struct proc_peer peers[PROC_PEERS_MAX];
+	unsigned peer_count;
+	bool is_draining, is_ready, is_ended;
+	enum exit_status status;
+};
+
+/* What a process may reach below its folder, and how many descriptors it may need. */
+struct proc_rights {
+	const char *const *reachable;
+	unsigned long max_files;
+};
+
+static const struct proc_rights *rights_of(enum proc_role role)
+{
+	static const char *const DROPS[] = { "drop", "incoming", "rejected", NULL };
+	static const char *const QUEUES[] = { "incoming", "queue", "db/queue", "history", "dead", NULL };
+	static const char *const ITSELF[] = { ".", NULL };
+	static const char *const NOTHING[] = { NULL };
+	static const struct proc_rights RIGHTS[] = {
+		[ROLE_PICKUP] = { DROPS, 4096 },     [ROLE_SCHEDULER] = { QUEUES, 4096 },
+		[ROLE_RESOLVER] = { NOTHING, 8192 }, [ROLE_LIMITER] = { ITSELF, 1024 },
+		[ROLE_SMTPOUT] = { ITSELF, 20000 },
+	};
+	_Static_assert(ARRAY_LEN(RIGHTS) == ROLE_COUNT, "rights out of step with roles");
+	return &RIGHTS[role];
+}
+
+/* --- command line --- */
+
+static uint32_t parse_number(const char *option, const char *text)
+{
+	uint64_t value;
+
+	if (!text_parse_u64(slice_of(text), &value) || value > UINT32_MAX) {
+		fprintf(stderr, "postern: --%s: \"%s\" is not a number\n", option, text);
+		exit(EXIT_STATUS_USAGE);
+	}
+	return (uint32_t)value;
+}
+
+static void parse_groups(struct proc_options *o, const char *text)
+{
+	const char *at = text;
+
+	while (*at) {
+		size_t len = strcspn(at, ",");
+		uint64_t value;
+
+		if (o->group_count == PROC_GROUPS_MAX || !text_parse_u64((struct slice){ at, len }, &value) ||
+		    value > UINT32_MAX) {
+			fprintf(stderr, "postern: --groups: \"%s\" is not a list of numbers\n", text);
+			exit(EXIT_STATUS_USAGE);
+		}
+		o->groups[o->group_count++] = (gid_t)value;
+		at += len + (at[len] == ',');
+	}
+}
+
+NORETURN static void explain(const char *name, int status)
+{
+	fprintf(status == 0 ? stdout : stderr,
+		"%s is a part of Postern %s and is started by its master, never by hand.\n"
+		"Use postern(8): `postern start` or `postern run`.\n",
+		name, POSTERN_VERSION);
+	exit(status);
+}
+
+static void parse_options(struct proc_options *o, int argc, char **argv, const char *name)
+{
+	enum { CHILD = 1, INDEX, GENERATION, SPOOL_ROOT, CONF, WORKERS, UID, GID, GROUPS, HELP, VERSION };
+	static const struct option OPTIONS[] = {
+		{ "child", no_argument, NULL, CHILD },
+		{ "index", required_argument, NULL, INDEX },
+		{ "generation", required_argument, NULL, GENERATION },
+		{ "spool-root", required_argument, NULL, SPOOL_ROOT },
+		{ "conf", required_argument, NULL, CONF },
+		{ "workers", required_argument, NULL, WORKERS },
+		{ "uid", required_argument, NULL, UID },
+		{ "gid", required_argument, NULL, GID },
+		{ "groups", required_argument, NULL, GROUPS },
+		{ "help", no_argument, NULL, HELP },
+		{ "version", no_argument, NULL, VERSION },
+		{ NULL, 0, NULL, 0 },
+	};
+	int which, at = 0;
+
+	o->uid = (uid_t)-1;
+	while ((which = getopt_long(argc, argv, "", OPTIONS, &at)) != -1) {
+		switch (which) {
+		case CHILD:
+			o->is_child = true;
+			break;
+		case SPOOL_ROOT:
+			o->spool_root = optarg;
+			break;
+		case CONF:
+			o->conf_path = optarg;
+			break;
+		case INDEX:
+			o->index = parse_number("index", optarg);
+			break;
+		case GENERATION:
+			o->generation = parse_number("generation", optarg);
+			break;
+		case WORKERS:
+			o->workers = parse_number("workers", optarg);
+			break;
+		case UID:
+			o->uid = parse_number("uid", optarg);
+			break;
+		case GID:
+			o->gid = parse_number("gid", optarg);
+			break;
+		case GROUPS:
+			parse_groups(o, optarg);
+			break;
+		case VERSION:
+			printf("postern %s %s\n", name, POSTERN_VERSION);
+			exit(0);
+		default:
+			explain(name, which == HELP ? 0 : EXIT_STATUS_USAGE);
+		}
+	}
+	if (!o->is_child || !o->spool_root || !o->conf_path || o->generation == 0 || o->workers > PROC_WORKERS_MAX)
+		explain(name, EXIT_STATUS_USAGE);
+}
+
+/* --- descriptors --- */
+
+static bool is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+/* Whatever else the parent had open is nobody's business here. */
+static void close_strays(const struct proc *p)
+{
+	(void)close_range(PROC_FD_LOCK + 1, PROC_FD_PEER_FIRST - 1, 0);
+	(void)close_range((unsigned)PROC_FD_PEER(p->peer_count), ~0u, 0);
+}
+
+static int check_descriptors(struct proc *p)
+{
+	for (int fd = 0; fd <= 2; fd++) {
+		if (!is_open(fd) && open("/dev/null", O_RDWR) != fd)
+			return -1;
+	}
+	p->peer_count = p->spec->role == ROLE_SCHEDULER ? 3 + p->options.workers : 1;
+	close_strays(p);
+	if (!is_open(PROC_FD_CONF) || !is_open(PROC_FD_CTL_IN) || !is_open(PROC_FD_CTL_OUT))
+		return -1;
+	for (unsigned k = 0; k < p->peer_count; k++) {
+		if (!is_open(PROC_FD_PEER(k)) || !is_open(PROC_FD_PEER_OUT(k)))
+			return -1;
+	}
+	return 0;
+}
+
+/* --- configuration and log --- */
+
+static int read_configuration(struct proc *p)
+{
+	struct conf_errors errors = { 0 };
+
+	p->conf = conf_read(p->options.conf_path, PROC_FD_CONF, &errors);
+	for (unsigned i = 0; i < errors.count; i++)
+		log_error("%s", errors.text[i]);
+	conf_errors_release(&errors);
+	if (!p->conf)
+		return EXIT_STATUS_CONFIG;
+	if (p->options.workers > 0)
+		p->conf->workers = p->options.workers;
+	close(PROC_FD_CONF);
+	return 0;
+}
+
+static void open_log(const struct proc *p)
+{
+	char host[256];
+	bool is_stderr = p->conf->log_target == LOG_TARGET_STDERR || !is_open(PROC_FD_LOG);
+
+	if (gethostname(host, sizeof(host)) < 0)
+		host[0] = '\0';
+	host[sizeof(host) - 1] = '\0';
+	host[strcspn(host, ".")] = '\0';
+	log_open(is_stderr ? LOG_TARGET_STDERR : p->conf->log_target, p->conf->log_format,
+		 is_stderr ? STDERR_FILENO : PROC_FD_LOG, role_name(p->spec->role), host);
+}
+
+/*
+ * The time zone file is out of reach later, and glibc looks for it again at every mktime() unless TZ names it.
+ */
+static void fix_time_zone(void)
+{
+	if (!getenv("TZ"))
+		(void)setenv("TZ", ":/etc/localtime", 1);
+	tzset();
+}
+
+static void seed_hashes(void)
+{
+	uint64_t seed;
+
+	if (getrandom(&seed, sizeof(seed), 0) == sizeof(seed))
+		text_seed(seed);
+}
+
+/* --- jail --- */
+
+static int enter_jail(struct proc *p)
+{
+	static const char *const FOLDERS[] = {
+		[PROC_CHROOT_SPOOL] = "",
+		[PROC_CHROOT_QUEUE] = "/queue",
+		[PROC_CHROOT_LIMITS] = "/db/limits",
+		[PROC_CHROOT_EMPTY] = "/run/empty",
+	};
+	const struct proc_options *o = &p->options;
+	char *folder = xasprintf("%s%s", o->spool_root, FOLDERS[p->spec->chroot]);
+	const struct proc_rights *rights = rights_of(p->spec->role);
+	struct jail jail = {
+		.folder = folder,
+		.folder_fd = &p->spool_fd,
+		.is_root_changed = o->uid != (uid_t)-1,
+		.uid = o->uid,
+		.gid = o->gid,
+		.groups = o->groups,
+		.group_count = o->group_count,
+		.wants_network = p->spec->wants_network,
+		.wants_write = p->spec->wants_write,
+		.reachable = rights->reachable,
+		.max_files = rights->max_files,
+	};
+	const char *step = "";
+	int rc = jail_enter(&jail, &step);
+
+	if (rc < 0)
+		log_error("cannot give up privileges: %s: %s (folder %s)", step, strerror(errno), folder);
+	free(folder);
+	return rc < 0 ? EXIT_STATUS_OS : 0;
+}
+
+/* --- life in the loop --- */
+
+static void begin_drain(struct proc *p)
+{
+	if (p->is_draining)
+		return;
+	p->is_draining = true;
+	if (p->spec->on_drain)
+		p->spec->on_drain(p);
+	else
+		proc_exit(p, EXIT_STATUS_DONE);
+}
+
+static void on_signal(void *arg, int signal)
+{
+	struct proc *p = arg;
+
+	if (signal == SIGHUP && p->spec->on_hand_over)
+		p->spec->on_hand_over(p);
+	else
+		begin_drain(p);
+}
+
+static void send_control(struct packet *packet)
+{
+	/* A full pipe means that master is busy; it asks again. */
+	if (write(PROC_FD_CTL_OUT, packet->bytes, packet->len) < 0 && errno != EAGAIN && errno != EPIPE)
+		log_warn("cannot write to master: %s", strerror(errno));
+}
+
+static void answer_ping(const struct proc *p, const struct packet *packet)
+{
+	struct msg_head head = { .from_generation = p->options.generation };
+	struct msg_ping ping;
+	struct packet answer;
+
+	if (!msg_decode_ping(packet, &ping))
+		return;
+	msg_encode_pong(&answer, &head, &(struct msg_pong){ .sequence = ping.sequence });
+	send_control(&answer);
+}
+
+/* The place of a partner in PROC_FD_PEER, or -1. */
+static int peer_place(const struct proc *p, const struct msg_peer *peer)
+{
+	if (p->spec->role != ROLE_SCHEDULER)
+		return peer->role == ROLE_SCHEDULER ? 0 : -1;
+	switch (peer->role) {
+	case ROLE_PICKUP:
+		return 0;
+	case ROLE_RESOLVER:
+		return 1;
+	case ROLE_LIMITER:
+		return 2;
+	case ROLE_SMTPOUT:
+		return 3u + peer->index < p->peer_count ? 3 + peer->index : -1;
+	default:
+		return -1;
+	}
+}
+
+static void note_peer(struct proc *p, const struct packet *packet)
+{
+	struct msg_peer peer;
+	struct proc_peer *known;
+	int k;
+
+	if (!msg_decode_peer(packet, &peer) || (k = peer_place(p, &peer)) < 0)
+		return;
+	known = &p->peers[k];
+	known->is_ending = peer.alive == PEER_ENDING;
+	if (peer.alive == PEER_DEAD) {
+		/* Its last words are still in the pipe. */
+		if (known->channel)
+			channel_drain_input(known->channel);
+	} else if (known->generation != peer.generation) {
+		known->generation = peer.generation;
+		if (known->channel)
+			channel_set_peer(known->channel, peer.generation);
+	}
+	if (p->spec->on_peer)
+		p->spec->on_peer(p, peer.role, peer.index, peer.generation, peer.alive != PEER_DEAD);
+}
+
+static void handle_control(struct proc *p, const struct packet *packet)
+{
+	struct msg_head head;
+
+	/* What was meant for our predecessor is still in the pipe. */
+	if (!msg_decode_head(packet, &head) || head.to_generation != p->options.generation)
+		return;
+	switch (head.type) {
+	case MSG_PING:
+		answer_ping(p, packet);
+		break;
+	case MSG_PEER:
+		note_peer(p, packet);
+		break;
+	case MSG_DRAIN:
+		begin_drain(p);
+		break;
+	default:
+		log_warn("unexpected %s from master", msg_name(head.type));
+	}
+}
+
+static void on_orphan_timer(void *arg)
+{
+	log_error("master is gone and work is still not finished; ending");
+	proc_exit(arg, EXIT_STATUS_TEMPORARY);
+}
+
+static void become_orphan(struct proc *p)
+{
+	loop_io_free(&p->control);
+	log_warn("master is gone; finishing what is under way");
+	p->orphan_timer = loop_timer_new(p->loop, on_orphan_timer, p);
+	loop_timer_set_ms(p->orphan_timer, PROC_ORPHAN_MAX_MS);
+	begin_drain(p);
+}
+
+static void on_control(void *arg, int fd, unsigned events UNUSED)
+{
+	enum { PACKETS_A_TURN = 64 };
+	struct proc *p = arg;
+	struct packet packet;
+
+	for (unsigned i = 0; i < PACKETS_A_TURN; i++) {
+		ssize_t got = read(fd, packet.bytes, sizeof(packet.bytes));
+
+		if (got > 0) {
+			packet.len = (uint16_t)got;
+			handle_control(p, &packet);
+			continue;
+		}
+		if (got == 0)
+			become_orphan(p);
+		else if (errno != EAGAIN && errno != EINTR)
+			log_error("cannot read from master: %s", strerror(errno));
+		return;
+	}
+}
+
+static void on_turn(void *arg UNUSED)
+{
+	log_flush();
+}
+
+static void start_loop(struct proc *p)
+{
+	p->loop = loop_new();
+	loop_on_signal(p->loop, SIGTERM, on_signal, p);
+	loop_on_signal(p->loop, SIGHUP, on_signal, p);
+	p->control = loop_io_new(p->loop, PROC_FD_CTL_IN, LOOP_READ, on_control, p);
+}
+
+/* Everything before the loop; 0 or the status to end with. */
+static int start_up(struct proc *p)
+{
+	int status;
+
+	if (check_descriptors(p) < 0) {
+		log_error("the descriptors that master gives are not there");
+		return EXIT_STATUS_USAGE;
+	}
+	(void)umask(027);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGINT, SIG_IGN); /* the terminal's ^C is for master alone */
+	status = read_configuration(p);
+	if (status != 0)
+		return status;
+	fix_time_zone();
+	open_log(p);
+	seed_hashes();
+	start_loop(p);
+	if (p->spec->before_jail && (status = p->spec->before_jail(p)) != 0)
+		return status;
+	if ((status = enter_jail(p)) != 0)
+		return status;
+	return p->spec->after_jail ? p->spec->after_jail(p) : 0;
+}
+
+static void tear_down(struct proc *p)
+{
+	log_flush();
+	for (unsigned k = 0; k < p->peer_count; k++)
+		channel_free(&p->peers[k].channel);
+	loop_timer_free(&p->orphan_timer);
+	loop_io_free(&p->control);
+	loop_free(&p->loop);
+	conf_free(&p->conf);
+}
+
+int proc_main(int argc, char **argv, const struct proc_spec *spec)
+{
+	static struct proc process; /* what hangs below it stays reachable when leaks are looked for at exit */
+	struct proc *p = &process;
+	int status;
+
+	p->spec = spec;
+	p->spool_fd = -1;
+	parse_options(&p->options, argc, argv, role_name(spec->role));
+	log_open(LOG_TARGET_STDERR, LOG_FORMAT_TEXT, STDERR_FILENO, role_name(spec->role), "");
+	status = start_up(p);
+	log_flush();
+	if (status == 0) {
+		loop_on_turn(p->loop, on_turn, NULL); /* last of the hooks: the others may have something to say */
+		if (!p->is_ended)
+			loop_run(p->loop);
+		status = (int)p->status;
+	}
+	tear_down(p);
+	return status;
+}
+
+/* --- for the hooks --- */
+
+struct loop *proc_loop(struct proc *p)
+{
+	return p->loop;
+}
+
+const struct conf *proc_conf(struct proc *p)
+{
+	return p->conf;
+}
+
+unsigned proc_index(struct proc *p)
+{
+	return p->options.index;
+}
+
+uint32_t proc_generation(struct proc *p)
+{
+	return p->options.generation;
+}
+
+int proc_spool_fd(struct proc *p)
+{
+	return p->spool_fd;
+}
+
+void *proc_context(struct proc *p)
+{
+	return p->context;
+}
+
+void proc_set_context(struct proc *p, void *context)
+{
+	p->context = context;
+}
+
+void proc_ready(struct proc *p)
+{
+	struct msg_head head = { .from_generation = p->options.generation };
+	struct packet packet;
+
+	if (p->is_ready)
+		return;
+	p->is_ready = true;
+	msg_encode_ready(&packet, &head, &(struct msg_ready){});
+	send_control(&packet);
+}
+
+void proc_exit(struct proc *p, enum exit_status status)
+{
+	p->status = status;
+	p->is_ended = true;
+	loop_stop(p->loop);
+}
+
+bool proc_peer_is_ending(const struct proc *p, unsigned k)
+{
+	return k < p->peer_count && p->peers[k].is_ending;
+}
+
+struct channel *proc_channel(struct proc *p, unsigned k, const char *name, channel_cb on_packet, void *arg)
+{
+	struct proc_peer *peer;
+
+	if (k >= p->peer_count || p->peers[k].channel)
+		BUG("no partner %u, or its channel was asked for twice", k);
+	peer = &p->peers[k];
+	peer->channel = channel_new(p->loop, PROC_FD_PEER(k), PROC_FD_PEER_OUT(k), name, p->options.generation, on_packet,
+				    arg);
+	if (peer->generation != 0)
+		channel_set_peer(peer->channel, peer->generation);
+	return peer->channel;
+}
