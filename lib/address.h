@@ -3,7 +3,8 @@
 #define LIB_ADDRESS_H
 #include "lib/buf.h"
 
-enum { ADDRESS_MAX = 320, ADDRESS_LOCAL_MAX = 64, ADDRESS_DOMAIN_MAX = 255 };
+/* RFC 5321 4.5.3.1: 64 bytes of local part are what everybody must take, not a maximum: long VERP senders are real. */
+enum { ADDRESS_MAX = 320, ADDRESS_DOMAIN_MAX = 255, ADDRESS_LABEL_MAX = 63 };
 
 enum address_result {
 	ADDRESS_OK,
@@ -24,17 +25,19 @@ struct address_parts {
 	bool is_literal;
 };
 
-/* One addr-spec or <addr-spec> as an envelope address; source routes are refused. */
+/* One addr-spec or <addr-spec> as an envelope address; source routes are refused. A dot may end the domain. */
 enum address_result address_parse(struct slice text, struct address_parts *out) MUST_CHECK;
 /* Lower-cased domain with a trailing dot removed; U-labels stay (resolver turns them into A-labels). */
 void address_domain_key(struct buf *out, const struct address_parts *parts);
-/* xtext, RFC 3461 4; decode in queuefile's readers is not needed */
+/* xtext, RFC 3461 4. */
 void address_format_xtext(struct buf *out, struct slice text);
 
 /*
  * The addresses of one header value (To, Cc, From ...), unfolded or not: display names, comments, quoted strings,
- * groups, routes (RFC 5322 4.4, dropped) are understood. Calls fn for each addr-spec (no angle brackets). Stops with
- * the first error, which `where` (borrowed from value) points at. At most `max` addresses: more is ADDRESS_TOO_LONG.
+ * groups, routes (RFC 5322 4.4, dropped) are understood, and semicolons between addresses and groups that nobody
+ * closed are put up with, as real mail has them. Calls fn for each addr-spec: no angle brackets, comments and blanks
+ * around dots removed, valid as address_parse() says; borrowed until fn returns. Stops with the first error, which
+ * `where` (borrowed from value) points at. At most `max` addresses: more is ADDRESS_TOO_LONG. "<>" is ADDRESS_EMPTY.
  */
 enum address_result address_list_parse(struct slice value, unsigned max, void (*fn)(void *arg, struct slice addr_spec),
 				       void *arg, struct slice *where) MUST_CHECK;
