@@ -1,0 +1,125 @@
+"""Fixtures of the system and crash tests; counts them for `make check`."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS / "fake"), str(TESTS / "system")]
+
+import fake_dns  # noqa: E402
+import harness  # noqa: E402
+import fake_smtp  # noqa: E402
+
+IS_ROOT = os.geteuid() == 0
+MUST_HAVE_PEERS = IS_ROOT or os.environ.get("CI") == "true"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    setattr(item, "report_" + report.when, report)
+
+
+def show(title, text, most=12000):
+    if text:
+        print(f"----- {title}\n{text[-most:]}")
+
+
+@pytest.fixture
+def make_mta(request):
+    """A function that makes further instances; each is stopped, checked and removed at the end."""
+    made = []
+
+    def make(**options):
+        made.append(harness.Instance(**options))
+        return made[-1]
+
+    yield make
+    failures = []
+    for mta in made:
+        try:
+            mta.close()
+        except AssertionError as e:
+            failures.append(str(e))
+    failed = failures or getattr(getattr(request.node, "report_call", None), "failed", True)
+    for mta in made:
+        if failed:
+            show(f"{mta.conf}", mta.conf.read_text() if mta.conf.exists() else "")
+            show("stderr", mta.stderr())
+            show("log", mta.log())
+        if not failed or not os.environ.get("POSTERN_KEEP"):
+            mta.remove()
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def mta(make_mta):
+    """This test's own Postern, not yet started."""
+    return make_mta()
+
+
+@pytest.fixture
+def folder(mta):
+    """A folder of the test's own, removed with the instance."""
+    path = mta.dir / "peers"
+    path.mkdir()
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def sink(folder):
+    """sink(*options, record=False, ...): starts the fast sink, as often as wanted."""
+    made = []
+
+    def start(*options, **more):
+        made.append(harness.Sink(folder, *options, **more))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def server():
+    """server(script=...): starts a scripted SMTP server (tests/fake/fake_smtp.py)."""
+    made = []
+
+    def start(*arguments, **more):
+        made.append(fake_smtp.Server(*arguments, **more))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def zone(folder):
+    """zone(records): starts a DNS server with them and returns a dns {} section for the configuration."""
+    made = []
+
+    def start(records):
+        made.append(fake_dns.Dns(records))
+        anchor = fake_dns.anchor(folder / "anchor")
+        return f'dns {{ servers = {{ "{made[-1].server}" }} trust-anchor-file = "{anchor}" }}\n'
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """PASSED FAILED SKIPPED for tests/run-check."""
+    stats = terminalreporter.stats
+    count = {name: len(stats.get(name, [])) for name in ("passed", "failed", "error", "skipped")}
+    results = harness.BUILD / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "system").write_text(f"{count['passed']} {count['failed'] + count['error']} {count['skipped']}\n")
+    for report in stats.get("skipped", []):
+        terminalreporter.write_line(f"skipped {report.nodeid}: {report.longrepr[2] if report.longrepr else ''}")
+    terminalreporter.write_line("system: %d passed, %d failed, %d skipped" % (
+        count["passed"], count["failed"] + count["error"], count["skipped"]))
