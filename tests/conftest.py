@@ -9,8 +9,10 @@ TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS / "fake"), str(TESTS / "system")]
 
 import fake_dns  # noqa: E402
-import harness  # noqa: E402
 import fake_smtp  # noqa: E402
+import harness  # noqa: E402
+import peers  # noqa: E402
+
 
 IS_ROOT = os.geteuid() == 0
 MUST_HAVE_PEERS = IS_ROOT or os.environ.get("CI") == "true"
@@ -123,3 +125,20 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"skipped {report.nodeid}: {report.longrepr[2] if report.longrepr else ''}")
     terminalreporter.write_line("system: %d passed, %d failed, %d skipped" % (
         count["passed"], count["failed"] + count["error"], count["skipped"]))
+
+
+@pytest.fixture
+def peer(folder):
+    """peer(peers.Postfix, ...): starts a real program; missing ones are a failure where they must be there."""
+    reason = peers.missing()
+    if reason:
+        (pytest.fail if MUST_HAVE_PEERS else pytest.skip)(reason)
+    made = []
+
+    def start(kind, *arguments, **more):
+        made.append(kind(folder, *arguments, **more))
+        return made[-1]
+
+    yield start
+    for one in reversed(made):
+        one.stop()
