@@ -15,7 +15,7 @@
 
 static const char *const FOR_ALL[] = {
 	/* descriptors */
-	"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "close", "close_range", "lseek",
+	"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "close", "close_range", "lseek",
 	"_llseek", "fcntl", "fcntl64", "dup", "dup2", "dup3", "pipe2", "sendfile", "sendfile64", "splice", "tee",
 	"copy_file_range", "fsync", "fdatasync", "syncfs", "sync_file_range", "fadvise64", "flock", "memfd_create",
 	/* what is there */
@@ -36,12 +36,12 @@ static const char *const FOR_ALL[] = {
 	"rt_sigpending", "rt_sigtimedwait", "rt_sigsuspend", "sigreturn", "sigaltstack", "restart_syscall", "exit",
 	"exit_group", "futex", "set_robust_list", "get_robust_list", "rseq", "set_tid_address", "sched_yield",
 	"sched_getaffinity", "getcpu", "membarrier", "getrlimit", "ugetrlimit",
-	/* sockets that were given to us: the log, the operator's */
-	"accept", "accept4", "sendto", "send", "sendmsg", "recvfrom", "recv", "recvmsg", "getsockopt", "setsockopt",
+	/* sockets that were given to us: the log (connected again when syslogd was restarted), the operator's */
+	"accept", "accept4", "connect", "sendto", "send", "sendmsg", "sendmmsg", "recvfrom", "recv", "recvmsg", "getsockopt", "setsockopt",
 	"getsockname", "getpeername", "shutdown",
 };
 
-static const char *const FOR_NETWORK[] = { "connect", "bind", "sendmmsg", "recvmmsg", "recvmmsg_time64" };
+static const char *const FOR_NETWORK[] = { "bind", "recvmmsg", "recvmmsg_time64" };
 
 static const char *const FOR_WRITING[] = {
 	"open", "openat", "creat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "link", "linkat", "mkdir",

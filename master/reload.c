@@ -1,0 +1,144 @@
+/* reload.c - reading the configuration, at start and again. */
+#include "master/reload.h"
+#include "master/notify.h"
+#include "master/snapshot.h"
+#include "master/status.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void log_errors(struct conf_errors *errors)
+{
+	for (unsigned i = 0; i < errors->count; i++)
+		log_error("%s", errors->text[i]);
+	conf_errors_release(errors);
+}
+
+/* What cannot change under running processes: the folder they live in and who they are. */
+static bool may_follow(const struct conf *old, const struct conf *new)
+{
+	const struct {
+		const char *option, *was, *is;
+	} FIXED[] = {
+		{ "spool", old->spool, new->spool },
+		{ "user", old->user, new->user },
+		{ "smtp-user", old->smtp_user, new->smtp_user },
+		{ "drop-group", old->drop_group, new->drop_group },
+	};
+	bool may = true;
+
+	for (size_t i = 0; i < ARRAY_LEN(FIXED); i++) {
+		if (strcmp(FIXED[i].was, FIXED[i].is) == 0)
+			continue;
+		log_error("%s: %s: changed from \"%s\" to \"%s\": that needs `postern restart`", new->path,
+			  FIXED[i].option, FIXED[i].was, FIXED[i].is);
+		may = false;
+	}
+	return may;
+}
+
+/* The very text that children will get is what is parsed here: a file changed in between deceives nobody. */
+static struct conf *parse_text(const char *path, struct slice text, struct conf_errors *errors)
+{
+	struct conf *c;
+	int fd = snapshot_create("postern.conf", text);
+
+	if (fd < 0) {
+		log_error("cannot keep the configuration in memory: %s", strerror(errno));
+		return NULL;
+	}
+	c = conf_read(path, fd, errors);
+	close(fd);
+	return c;
+}
+
+bool reload_read(struct master *m)
+{
+	struct conf_errors errors = { 0 };
+	size_t len = 0;
+	char *text = conf_slurp(m->conf_path, &len, &errors);
+	struct conf *c = text ? parse_text(m->conf_path, (struct slice){ text, len }, &errors) : NULL;
+	bool is_right = c && conf_check_files(c, &errors) && (!m->conf || may_follow(m->conf, c));
+
+	log_errors(&errors);
+	if (!is_right) {
+		free(text);
+		conf_free(&c);
+		return false;
+	}
+	free(m->conf_text);
+	conf_free(&m->conf);
+	m->conf = c;
+	m->conf_text = text;
+	m->conf_len = len;
+	return true;
+}
+
+/*
+ * One socket for all processes, so that connecting it here connects everybody. Without a listener it stays as it is:
+ * lines are lost and counted, mail is delivered.
+ */
+static int open_syslog(void)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof(to)) < 0)
+		log_warn("nobody listens at /dev/log: %s", strerror(errno));
+	return fd;
+}
+
+bool reload_open_log(struct master *m)
+{
+	char host[256];
+	int fd = -1;
+
+	if (m->conf->log_target == LOG_TARGET_SYSLOG)
+		fd = open_syslog();
+	else if (m->conf->log_target == LOG_TARGET_FILE)
+		fd = open(m->conf->log_file, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0640);
+	if (m->conf->log_target != LOG_TARGET_STDERR && (fd < 0 || (fd = pipes_lift(fd)) < 0)) {
+		log_error("cannot open the log \"%s\": %s",
+			  m->conf->log_target == LOG_TARGET_FILE ? m->conf->log_file : "syslog", strerror(errno));
+		return false;
+	}
+	if (gethostname(host, sizeof(host)) < 0)
+		host[0] = '\0';
+	host[sizeof(host) - 1] = '\0';
+	host[strcspn(host, ".")] = '\0';
+	log_open(m->conf->log_target, m->conf->log_format, fd < 0 ? STDERR_FILENO : fd, "master", host);
+	if (m->log_fd >= 0)
+		close(m->log_fd);
+	m->log_fd = fd;
+	return true;
+}
+
+static void change_workers(struct master *m)
+{
+	if (m->conf->workers < m->workers)
+		log_warn("workers: %u instead of %u only after `postern restart`", m->conf->workers, m->workers);
+	else if (m->conf->workers > m->workers && supervisor_open(m, m->conf->workers) < 0)
+		log_error("cannot make pipes for %u workers: %s", m->conf->workers, strerror(errno));
+}
+
+void reload_all(struct master *m)
+{
+	if (m->is_stopping)
+		return;
+	notify_reloading();
+	if (!reload_read(m)) {
+		m->refused_reloads++;
+		log_error("the configuration is wrong: everything stays as it was");
+		notify_send("READY=1\nSTATUS=running; the last reload was refused, see the log");
+		status_write(m);
+		return;
+	}
+	m->reloads++;
+	if (!reload_open_log(m))
+		log_error("going on with the log as it was");
+	log_info("configuration read again: replacing all processes");
+	change_workers(m);
+	supervisor_replace(m);
+}

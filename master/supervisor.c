@@ -1,0 +1,520 @@
+/* supervisor.c - does what service.c's table says. */
+#include "master/supervisor.h"
+#include "master/heartbeat.h"
+#include "master/notify.h"
+#include "master/snapshot.h"
+#include "master/status.h"
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+	SECRETS_MAX = 1 << 20,
+	HURRY_MS = 3000,           /* between the second request to stop and the end of patience */
+	STOP_MAX_MS = 11 * 60000,  /* no transaction takes longer: a reply to the final dot is waited for 10 minutes */
+	WORKERS_STOP_MAX_MS = 15000 /* once the scheduler is gone nothing is under way any more */
+};
+
+static struct child *find_role(const struct master *m, enum proc_role role)
+{
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (m->children[i]->service.role == role)
+			return m->children[i];
+	}
+	return NULL;
+}
+
+static struct child *find_pid(const struct master *m, pid_t pid)
+{
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (m->children[i]->service.pid == pid)
+			return m->children[i];
+	}
+	return NULL;
+}
+
+/* --- telling partners --- */
+
+static void tell(struct child *to, const struct child *about, enum peer_life life)
+{
+	struct msg_peer peer = {
+		.role = (uint8_t)about->service.role,
+		.index = (uint16_t)about->service.index,
+		.generation = about->service.generation,
+		.alive = (uint8_t)life,
+	};
+	struct msg_head head = channel_head(to->control);
+	struct packet packet;
+
+	if (to->service.pid == 0)
+		return;
+	msg_encode_peer(&packet, &head, &peer);
+	channel_send(to->control, &packet);
+}
+
+/* A star: the scheduler is everybody's partner, and everybody is the scheduler's. */
+static void tell_partners(struct child *about, enum peer_life life)
+{
+	struct master *m = about->master;
+	struct child *scheduler = find_role(m, ROLE_SCHEDULER);
+
+	if (about != scheduler) {
+		tell(scheduler, about, life);
+		return;
+	}
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (m->children[i] != about)
+			tell(m->children[i], about, life);
+	}
+}
+
+static void tell_newborn(struct child *newborn, struct child *partner)
+{
+	if (partner->service.pid != 0)
+		tell(newborn, partner, partner->service.state == SERVICE_ENDING ? PEER_ENDING : PEER_ALIVE);
+}
+
+static void introduce(struct child *newborn)
+{
+	struct master *m = newborn->master;
+
+	if (newborn->service.role != ROLE_SCHEDULER)
+		tell_newborn(newborn, find_role(m, ROLE_SCHEDULER));
+	for (unsigned i = 0; newborn->service.role == ROLE_SCHEDULER && i < m->child_count; i++) {
+		if (m->children[i] != newborn)
+			tell_newborn(newborn, m->children[i]);
+	}
+	tell_partners(newborn, PEER_ALIVE);
+}
+
+/* --- starting --- */
+
+static void give_peer(struct spawn *s, const struct child *c, const struct child *partner, unsigned place)
+{
+	bool is_scheduler = c->service.role == ROLE_SCHEDULER;
+	const struct pipes *p = is_scheduler ? &partner->pipes : &c->pipes;
+
+	spawn_give(s, is_scheduler ? p->to_scheduler.read_end : p->from_scheduler.read_end, PROC_FD_PEER(place));
+	spawn_give(s, is_scheduler ? p->from_scheduler.write_end : p->to_scheduler.write_end, PROC_FD_PEER_OUT(place));
+	spawn_give(s, p->board, PROC_FD_PEER_BOARD(place));
+}
+
+static void give_peers(struct spawn *s, const struct child *c)
+{
+	static const unsigned PLACES[ROLE_COUNT] = { [ROLE_PICKUP] = 0, [ROLE_RESOLVER] = 1, [ROLE_LIMITER] = 2,
+						     [ROLE_SMTPOUT] = 3 };
+	const struct master *m = c->master;
+
+	if (c->service.role != ROLE_SCHEDULER) {
+		give_peer(s, c, NULL, 0);
+		return;
+	}
+	for (unsigned i = 0; i < m->child_count; i++) {
+		const struct child *partner = m->children[i];
+
+		if (partner != c)
+			give_peer(s, c, partner, PLACES[partner->service.role] + partner->service.index);
+	}
+}
+
+/* The extra descriptor of a role. *owned: to be closed here once the child has it. */
+static int extra_of(const struct child *c, bool *owned)
+{
+	const struct master *m = c->master;
+	struct buf secrets;
+	int fd;
+
+	*owned = c->service.role == ROLE_SMTPOUT;
+	if (c->service.role == ROLE_SCHEDULER)
+		return m->control_fd;
+	if (c->service.role != ROLE_SMTPOUT)
+		return -1;
+	buf_init(&secrets, SECRETS_MAX);
+	snapshot_collect_secrets(m->conf, &secrets);
+	fd = snapshot_create("postern.secrets", buf_slice(&secrets));
+	if (secrets.ptr)
+		explicit_bzero(secrets.ptr, secrets.cap);
+	buf_release(&secrets);
+	return fd;
+}
+
+static pid_t spawn_with_descriptors(struct child *c)
+{
+	const struct master *m = c->master;
+	bool is_extra_owned;
+	int conf = snapshot_create("postern.conf", (struct slice){ m->conf_text, m->conf_len });
+	int extra = extra_of(c, &is_extra_owned), saved;
+	struct spawn s = {
+		.folder = m->folder,
+		.program = role_name(c->service.role),
+		.index = c->service.index,
+		.workers = m->workers,
+		.generation = c->service.generation,
+		.spool = m->conf->spool,
+		.conf_path = m->conf_path,
+		.identity = identity_of(&m->identities, c->service.role),
+	};
+	pid_t pid = -1;
+
+	spawn_give(&s, m->log_fd, PROC_FD_LOG);
+	spawn_give(&s, conf, PROC_FD_CONF);
+	spawn_give(&s, c->pipes.to_child.read_end, PROC_FD_CTL_IN);
+	spawn_give(&s, c->pipes.from_child.write_end, PROC_FD_CTL_OUT);
+	spawn_give(&s, extra, PROC_FD_EXTRA);
+	spawn_give(&s, m->lock.family_fd, PROC_FD_LOCK);
+	give_peers(&s, c);
+	if (conf >= 0)
+		pid = spawn_child(&s);
+	saved = errno;
+	if (conf >= 0)
+		close(conf);
+	if (is_extra_owned && extra >= 0)
+		close(extra);
+	errno = saved;
+	return pid;
+}
+
+static void on_spawn_failed(void *arg)
+{
+	supervisor_apply(arg, SERVICE_DIED);
+}
+
+static void do_spawn(struct child *c)
+{
+	struct master *m = c->master;
+	pid_t pid;
+
+	c->service.generation = ++m->generation;
+	channel_set_peer(c->control, c->service.generation);
+	pid = spawn_with_descriptors(c);
+	if (pid < 0) {
+		log_error("cannot start %s: %s", c->name, strerror(errno));
+		loop_defer(m->loop, on_spawn_failed, c);
+		return;
+	}
+	c->service.pid = pid;
+	log_debug("%s started, pid %ld", c->name, (long)pid);
+	introduce(c);
+}
+
+/* --- the other actions --- */
+
+static void do_wait(struct child *c)
+{
+	uint64_t delay_ms = service_delay_ms(&c->service);
+
+	if (delay_ms > 0)
+		log_warn("%s died %u times in a row: starting it again in %llu s", c->name, c->service.failures,
+			 (unsigned long long)delay_ms / 1000);
+	loop_timer_set_ms(c->due, delay_ms);
+}
+
+static void do_give_up(struct child *c)
+{
+	log_error("%s cannot work with this configuration: it stays down until `postern reload` or restart", c->name);
+	if (!c->master->was_ready)
+		supervisor_stop(c->master, EXIT_STATUS_CONFIG); /* whoever started us is still looking */
+}
+
+static void send_signal(const struct child *c, int signal)
+{
+	if (c->service.pid > 0 && kill(c->service.pid, signal) < 0)
+		log_error("cannot signal %s: %s", c->name, strerror(errno));
+}
+
+static void do_ask_end(struct child *c)
+{
+	tell_partners(c, PEER_ENDING);
+	send_signal(c, c->service.role == ROLE_SCHEDULER ? SIGHUP : SIGTERM);
+}
+
+static void do_ask_stop(struct child *c)
+{
+	struct msg_head head = channel_head(c->control);
+	struct packet packet;
+
+	if (c->service.role != ROLE_SCHEDULER) {
+		send_signal(c, SIGTERM);
+		return;
+	}
+	msg_encode_drain(&packet, &head, &(struct msg_drain){});
+	channel_send(c->control, &packet);
+}
+
+static void do_kill(struct child *c)
+{
+	send_signal(c, SIGKILL);
+}
+
+static void do_announce(struct child *c)
+{
+	struct master *m = c->master;
+
+	log_debug("%s is ready", c->name);
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (m->children[i]->service.state != SERVICE_UP)
+			return;
+	}
+	if (m->is_ready)
+		return;
+	m->is_ready = true;
+	notify_send("READY=1\nMAINPID=%ld\nSTATUS=running", (long)getpid());
+	log_info(m->was_ready ? "all processes run with the new configuration" : "started, version %s",
+		 POSTERN_VERSION);
+	m->was_ready = true;
+	status_write(m); /* before `postern start` looks */
+	if (m->ready_fd >= 0) {
+		if (write(m->ready_fd, "\n", 1) < 0)
+			log_debug("nobody waits for us to be ready");
+		close(m->ready_fd);
+		m->ready_fd = -1;
+	}
+}
+
+/* --- stopping: first who begins things, then who ends them --- */
+
+static bool has_process(const struct child *c)
+{
+	return c->service.pid != 0;
+}
+
+static bool is_last_to_go(const struct child *c)
+{
+	return c->service.role != ROLE_SCHEDULER && c->service.role != ROLE_PICKUP;
+}
+
+static void advance_stop(struct master *m)
+{
+	bool first_are_gone = true, all_are_gone = true;
+
+	for (unsigned i = 0; i < m->child_count; i++) {
+		all_are_gone &= !has_process(m->children[i]);
+		first_are_gone &= is_last_to_go(m->children[i]) || !has_process(m->children[i]);
+	}
+	if (all_are_gone) {
+		loop_stop(m->loop);
+		return;
+	}
+	if (!first_are_gone)
+		return;
+	for (unsigned i = 0; i < m->child_count; i++) {
+		struct child *c = m->children[i];
+
+		if (is_last_to_go(c) && has_process(c) && c->service.state != SERVICE_STOPPING) {
+			supervisor_apply(c, SERVICE_STOP);
+			if (!m->is_hurried)
+				loop_timer_set_ms(m->hurry, WORKERS_STOP_MAX_MS);
+		}
+	}
+}
+
+static void hurry(struct master *m)
+{
+	log_warn("stopping at once");
+	m->is_hurried = true;
+	for (unsigned i = 0; i < m->child_count; i++)
+		send_signal(m->children[i], m->children[i]->service.role == ROLE_SCHEDULER ? SIGHUP : SIGTERM);
+	loop_timer_set_ms(m->hurry, HURRY_MS);
+}
+
+static void on_hurry(void *arg)
+{
+	struct master *m = arg;
+
+	if (!m->is_hurried) {
+		hurry(m);
+		return;
+	}
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (has_process(m->children[i]))
+			log_warn("%s does not end: killed", m->children[i]->name);
+		send_signal(m->children[i], SIGKILL);
+	}
+}
+
+void supervisor_stop(struct master *m, enum exit_status status)
+{
+	if (m->is_stopping) {
+		if (!m->is_hurried)
+			hurry(m);
+		return;
+	}
+	m->is_stopping = true;
+	m->status = status;
+	notify_send("STOPPING=1\nSTATUS=finishing transactions");
+	log_info("stopping");
+	loop_timer_set_ms(m->hurry, STOP_MAX_MS);
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (!is_last_to_go(m->children[i]) || !has_process(m->children[i]))
+			supervisor_apply(m->children[i], SERVICE_STOP);
+	}
+	advance_stop(m);
+	status_write(m);
+}
+
+/* --- events --- */
+
+void supervisor_apply(struct child *c, enum service_event event)
+{
+	static void (*const DO[SERVICE_ACTION_COUNT])(struct child *) = {
+		[SERVICE_DO_SPAWN] = do_spawn,         [SERVICE_DO_WAIT] = do_wait,
+		[SERVICE_DO_GIVE_UP] = do_give_up,     [SERVICE_DO_ASK_END] = do_ask_end,
+		[SERVICE_DO_ASK_STOP] = do_ask_stop,   [SERVICE_DO_KILL] = do_kill,
+		[SERVICE_DO_ANNOUNCE] = do_announce,
+	};
+	enum service_action action;
+
+	if (event == SERVICE_REPLACE || event == SERVICE_STOP)
+		loop_timer_cancel(c->due);
+	action = service_step(&c->service, event, clock_mono());
+	if (DO[action])
+		DO[action](c);
+}
+
+static void on_due(void *arg)
+{
+	struct child *c = arg;
+
+	supervisor_apply(c, SERVICE_DUE);
+	status_write(c->master);
+}
+
+static void log_death(const struct child *c, int status)
+{
+	bool is_expected = c->service.state == SERVICE_ENDING || c->service.state == SERVICE_STOPPING;
+
+	if (WIFSIGNALED(status))
+		log_warn("%s (pid %ld) was killed by signal %d (%s)", c->name, (long)c->service.pid, WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
+	else if (!is_expected || WEXITSTATUS(status) != EXIT_STATUS_DONE)
+		log_warn("%s (pid %ld) ended with status %d", c->name, (long)c->service.pid, WEXITSTATUS(status));
+}
+
+static void note_death(struct child *c, int status)
+{
+	bool is_refusal = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STATUS_CONFIG;
+
+	log_death(c, status);
+	tell_partners(c, PEER_DEAD);
+	supervisor_apply(c, is_refusal ? SERVICE_REFUSED : SERVICE_DIED);
+	if (c->master->is_stopping)
+		supervisor_apply(c, SERVICE_STOP); /* whatever it died of, it is not started again now */
+}
+
+void supervisor_reap(struct master *m)
+{
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		struct child *c = find_pid(m, pid);
+
+		if (c)
+			note_death(c, status);
+	}
+	if (m->is_stopping)
+		advance_stop(m);
+	status_write(m);
+}
+
+static bool on_packet(void *arg, const struct msg_head *head, const struct packet *p)
+{
+	struct child *c = arg;
+	struct msg_ready ready;
+	struct msg_pong pong;
+
+	if (head->from_generation != c->service.generation)
+		return true; /* its predecessor's last words */
+	switch (head->type) {
+	case MSG_READY:
+		if (!msg_decode_ready(p, &ready))
+			return false;
+		supervisor_apply(c, SERVICE_READY);
+		status_write(c->master);
+		return true;
+	case MSG_PONG:
+		if (!msg_decode_pong(p, &pong))
+			return false;
+		heartbeat_note_answer(c);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* --- making and unmaking --- */
+
+static int add_child(struct master *m, enum proc_role role, unsigned index)
+{
+	struct child *c = xcalloc(1, sizeof(*c));
+
+	if (pipes_open(&c->pipes, role == ROLE_SCHEDULER, role == ROLE_SMTPOUT) < 0) {
+		free(c);
+		return -1;
+	}
+	c->master = m;
+	c->service.role = role;
+	c->service.index = index;
+	if (role == ROLE_SMTPOUT)
+		(void)snprintf(c->name, sizeof(c->name), "%s-%u", role_name(role), index + 1);
+	else
+		(void)snprintf(c->name, sizeof(c->name), "%s", role_name(role));
+	c->control = channel_new(m->loop, c->pipes.from_child.read_end, c->pipes.to_child.write_end, c->name, 0,
+				 on_packet, c);
+	c->due = loop_timer_new(m->loop, on_due, c);
+	m->children[m->child_count++] = c;
+	return 0;
+}
+
+static int add_workers(struct master *m, unsigned workers)
+{
+	for (; m->workers < workers; m->workers++) {
+		if (add_child(m, ROLE_SMTPOUT, m->workers) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int supervisor_open(struct master *m, unsigned workers)
+{
+	if (workers > PROC_WORKERS_MAX)
+		workers = PROC_WORKERS_MAX;
+	if (m->child_count > 0)
+		return add_workers(m, workers);
+	m->hurry = loop_timer_new(m->loop, on_hurry, m);
+	return add_child(m, ROLE_RESOLVER, 0) < 0 || add_child(m, ROLE_LIMITER, 0) < 0 || add_workers(m, workers) < 0 ||
+			       add_child(m, ROLE_SCHEDULER, 0) < 0 || add_child(m, ROLE_PICKUP, 0) < 0
+		       ? -1
+		       : 0;
+}
+
+void supervisor_close(struct master *m)
+{
+	for (unsigned i = 0; i < m->child_count; i++) {
+		struct child *c = m->children[i];
+
+		loop_timer_free(&c->due);
+		channel_free(&c->control);
+		pipes_close(&c->pipes);
+		free(c);
+	}
+	m->child_count = 0;
+	loop_timer_free(&m->hurry);
+	loop_timer_free(&m->heartbeat);
+}
+
+void supervisor_start(struct master *m)
+{
+	for (unsigned i = 0; i < m->child_count; i++)
+		supervisor_apply(m->children[i], SERVICE_START);
+	status_write(m);
+}
+
+void supervisor_replace(struct master *m)
+{
+	m->is_ready = false;
+	for (unsigned i = 0; i < m->child_count; i++)
+		supervisor_apply(m->children[i], SERVICE_REPLACE);
+	supervisor_start(m); /* those that the new configuration adds */
+}

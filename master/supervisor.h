@@ -1,0 +1,60 @@
+/* supervisor.h - master's children: who they are, and what is done when something happens to one. */
+#ifndef MASTER_SUPERVISOR_H
+#define MASTER_SUPERVISOR_H
+#include "lib/channel.h"
+#include "lib/conf.h"
+#include "lib/loop.h"
+#include "lib/proc.h"
+#include "master/identity.h"
+#include "master/lock.h"
+#include "master/pipes.h"
+#include "master/service.h"
+
+enum { SUPERVISOR_CHILDREN_MAX = 4 + PROC_WORKERS_MAX };
+
+struct master;
+
+struct child {
+	struct master *master;
+	struct service service;
+	struct pipes pipes;
+	struct channel *control;
+	struct loop_timer *due; /* of a WAITING service */
+	char name[24];          /* "smtpout-2", for messages */
+};
+
+/* The one object of this program. */
+struct master {
+	struct loop *loop;
+	const char *conf_path; /* absolute */
+	struct conf *conf;
+	char *conf_text; /* as accepted */
+	size_t conf_len;
+	char *folder;    /* where the programs are */
+	struct identities identities;
+	struct lock lock;
+	int run_fd, log_fd, control_fd; /* SPOOL/run; -1: stderr; run/control, listening */
+	int ready_fd;                   /* `postern start` waits at the other end; -1 */
+	struct child *children[SUPERVISOR_CHILDREN_MAX]; /* in the order of their start */
+	unsigned child_count, workers;
+	uint32_t generation; /* counts every start of everything */
+	struct loop_timer *heartbeat, *hurry;
+	uint32_t beat;
+	unsigned heartbeat_ms;
+	unsigned reloads, refused_reloads;
+	struct wall started_at;
+	bool is_stopping, is_hurried, is_ready, was_ready;
+	enum exit_status status;
+};
+
+/* Makes the children's pipes for `workers` smtpouts (more than there are: adds them). 0, or -1 with errno. */
+int supervisor_open(struct master *m, unsigned workers) MUST_CHECK;
+void supervisor_close(struct master *m);
+void supervisor_start(struct master *m);   /* whatever is not running */
+void supervisor_replace(struct master *m); /* all, for a new configuration */
+/* First call: begin nothing new, end when nothing is under way. Second: now. `status`: master's own, at last. */
+void supervisor_stop(struct master *m, enum exit_status status);
+/* Collects dead children; as PID 1 also everybody else's. */
+void supervisor_reap(struct master *m);
+void supervisor_apply(struct child *c, enum service_event event);
+#endif
