@@ -273,6 +273,14 @@ class Instance:
                 pass
         return list(pids)
 
+    def kill_all_processes(self):
+        """kill -9 of master and its children, master first."""
+        for name in ("master", None):
+            self.kill(name)
+        self.process.wait()
+        wait_until(lambda: not self.pids(), what="killed processes to be gone")
+        self.process = None
+
     def kill_all(self):
         """What is left after a failure; by pid, children of this instance only."""
         for pid in processes_naming(str(self.dir)):

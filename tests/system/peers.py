@@ -179,10 +179,10 @@ class Nsd(Daemon):
     """Authoritative for a signed root, for example. (signed) and for plain.example. (not signed).
 
     records: lines of the example. zone ("site1 MX 10 mx", "mx A 127.0.0.9"); plain: the same for plain.example.
-    .conf() is a dns {} section that validates against this root.
+    tamper: (old, new) replaced in example.'s zone after signing. .conf() is a dns {} section that validates against this root.
     """
 
-    def __init__(self, folder, records, plain=(), address=None):
+    def __init__(self, folder, records, plain=(), tamper=None, address=None):
         self.address, self.port = address or free_address(), 5300
         d = self.folder = folder / f"nsd-{self.address}"
         d.mkdir()
@@ -191,6 +191,10 @@ class Nsd(Daemon):
         self._zone("plain.example.", "plain.zone", plain)
         self._zone("example.", "example.zone", [f"ns A {self.address}", "plain NS ns.example.", *records])
         self._sign("example.", "example.zone")
+        if tamper:
+            signed = d / "example.zone.signed"
+            assert tamper[0] in signed.read_text()
+            signed.write_text(signed.read_text().replace(*tamper))
         self._zone(".", "root.zone", ["example. NS ns.example.", f"ns.example. A {self.address}", example_ds])
         self._sign(".", "root.zone")
         user = pwd.getpwuid(os.geteuid()).pw_name

@@ -25,13 +25,19 @@ def test_postfix_with_tls(peer, folder):
     one.wait(1)
 
 
-def test_nsd_is_signed(peer):
-    nsd = peer(peers.Nsd, ["site MX 10 mx", "mx A 127.0.0.9"], plain=["@ MX 10 mx.example."])
+def ask(nsd, name):
     conf = nsd.folder / "unbound-host.conf"
     conf.write_text(f'server:\n do-not-query-localhost: no\n trust-anchor-file: {nsd.anchor}\n'
                     f'forward-zone:\n name: "."\n forward-addr: {nsd.address}@{nsd.port}\n')
+    return subprocess.run(["unbound-host", "-C", conf, "-v", "-t", "MX", name], capture_output=True, text=True).stdout
 
-    def ask(name):
-        return subprocess.run(["unbound-host", "-C", conf, "-v", "-t", "MX", name], capture_output=True, text=True).stdout
-    assert "10 mx.example. (secure)" in ask("site.example")
-    assert "10 mx.example. (insecure)" in ask("plain.example")
+
+def test_nsd_is_signed(peer):
+    nsd = peer(peers.Nsd, ["site MX 10 mx", "mx A 127.0.0.9"], plain=["@ MX 10 mx.example."])
+    assert "10 mx.example. (secure)" in ask(nsd, "site.example")
+    assert "10 mx.example. (insecure)" in ask(nsd, "plain.example")
+
+
+def test_nsd_can_be_bogus(peer):
+    nsd = peer(peers.Nsd, ["site MX 10 mx"], tamper=("10 mx.example.", "7 mx.example."))
+    assert "BOGUS" in ask(nsd, "site.example")

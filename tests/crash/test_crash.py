@@ -1,0 +1,139 @@
+"""kill -9 of each process at random while mail flows: nothing is lost, and only a killed worker may repeat anything.
+
+The short form runs in `make check`; `make soak` (POSTERN_SOAK=1) runs 5,000 messages per process, in many more kills.
+"""
+import os
+import random
+import re
+import threading
+import time
+
+import pytest
+from harness import SANITIZED, SLOW, wait_until
+
+SOAK = os.environ.get("POSTERN_SOAK") == "1"
+MESSAGES = 5000 if SOAK else 400 if SANITIZED else 1200
+KILLS = 40 if SOAK else 5
+WORKERS = ("pickup", "scheduler", "resolver", "limiter", "smtpout")
+
+CONF = """workers = 2
+retry { after = { "1s" } }
+"""
+
+
+def letter(i):
+    return f"""X-Sender: <sender{i % 7}@here.example>
+X-Receiver: <u{i}@d{i % 20}.example>
+From: a@here.example
+To: list@there.example
+Message-ID: <{i}@crash.example>
+
+message {i}
+.
+"""
+
+
+class Feeder(threading.Thread):
+    """Drops the messages over `seconds`, whatever happens to the processes meanwhile."""
+
+    def __init__(self, mta, count, seconds):
+        super().__init__(daemon=True)
+        self.mta, self.count, self.seconds = mta, count, seconds
+        self.start()
+
+    def run(self):
+        begin = time.monotonic()
+        for i in range(self.count):
+            self.mta.drop(letter(i))
+            time.sleep(max(0, begin + self.seconds * i / self.count - time.monotonic()))
+
+
+def setup(mta, sink, zone):
+    """Half of the domains go direct, the others by a relay with a limit too wide to matter: every process has work."""
+    site, relay = sink("-d", "15"), sink("-d", "15")
+    records = {(f"d{i}.example", "MX"): [f"10 mx{i % 4}.example"] for i in range(20)}
+    records.update({(f"mx{i}.example", "A"): [site.address] for i in range(4)})
+    excluded = ", ".join(f'"d{i}.example"' for i in range(10))
+    mta.configure(CONF + zone(records) + f'server "direct" {{ method = direct port = 2525 deny-addresses = {{}} '
+                  f'limits = {{ "1000000/hour" }} exclude-domains = {{ {excluded} }} }}\n'
+                  + relay.relay("relay", 'limits = { "1000000/hour", "1000000/day recipients" }'))
+    return site, relay
+
+
+def outcome(mta, sinks, count):
+    """Waits until all ids have arrived and the spool is empty; returns the ids that came more than once."""
+    def arrived():
+        return {row["id"] for one in sinks for row in one.ledger()}
+    wanted = {f"<{i}@crash.example>" for i in range(count)}
+    try:
+        wait_until(lambda: sum(one.count() for one in sinks) >= count and wanted <= arrived(), 90 if SOAK else 45)
+    except AssertionError:
+        raise AssertionError(f"{len(wanted - arrived())} of {count} lost or late: {sorted(wanted - arrived())[:5]}")
+    mta.wait_empty(60)
+    seen, twice = set(), []
+    for one in sinks:
+        for row in one.ledger():
+            if row["id"] in seen:
+                twice.append(row["id"])
+            seen.add(row["id"])
+    assert not any(row["sender"] == "" for one in sinks for row in one.ledger()), "a bounce where none was due"
+    return twice
+
+
+@pytest.mark.parametrize("victim", WORKERS)
+def test_kill_process(mta, sink, zone, victim):
+    mta.allow = [r"signal 9"]
+    sinks = setup(mta, sink, zone)
+    mta.start()
+    seconds = (30 if SOAK else 3) * SLOW
+    feeder = Feeder(mta, MESSAGES, seconds)
+    kills = 0
+    for _ in range(KILLS):
+        time.sleep(random.uniform(0.3, 1.6) * seconds / KILLS)
+        kills += len(wait_until(lambda: mta.pids(victim), 60) and mta.kill(victim))
+    feeder.join()
+    twice = outcome(mta, sinks, MESSAGES)
+    print(f"{victim}: {MESSAGES} messages, {kills} kills, 0 lost, {len(twice)} repeated")
+    if victim != "smtpout":
+        assert not twice, f"killing {victim} repeated {twice[:5]}"
+    # Each one that came twice was announced, by the recipient it was sent to.
+    warned = mta.grep("possibly repeated")
+    for ident in twice:
+        number = int(re.match(r"<(\d+)@", ident)[1])
+        assert any(f"u{number}@d" in line or queue_id_of(mta, number) in line for line in warned), f"{ident} repeated without a word"
+
+
+def queue_id_of(mta, number):
+    """The queue id of message `number`, from the line of its delivery."""
+    line = mta.grep(rf"to=<u{number}@d\d+\.example>")[-1]
+    return re.search(r"\]: (\w+): to=", line)[1]
+
+
+def test_kill_master(mta, sink, zone):
+    """Its children end on their own; a second master takes over the spool at once."""
+    sinks = setup(mta, sink, zone)
+    mta.start()
+    seconds = (30 if SOAK else 3) * SLOW
+    feeder = Feeder(mta, MESSAGES, seconds)
+    for _ in range(KILLS if SOAK else 3):
+        time.sleep(random.uniform(0.3, 1.6) * seconds / (KILLS if SOAK else 3))
+        mta.kill("master")
+        mta.process.wait()
+        mta.start()
+    feeder.join()
+    twice = outcome(mta, sinks, MESSAGES)
+    print(f"master: {MESSAGES} messages, 0 lost, {len(twice)} repeated")
+    assert not twice, f"killing master repeated {twice[:5]}"
+
+
+def test_kill_everything_at_once(mta, sink, zone):
+    """As a power cut without the loss of what was not yet on disk."""
+    sinks = setup(mta, sink, zone)
+    mta.start()
+    feeder = Feeder(mta, MESSAGES, 3 * SLOW)
+    for _ in range(KILLS if SOAK else 2):
+        time.sleep(random.uniform(0.5, 1.2) * SLOW)
+        mta.kill_all_processes()
+        mta.start()
+    feeder.join()
+    outcome(mta, sinks, MESSAGES)
