@@ -1,0 +1,63 @@
+/* dns_fuzz.c - DNS answers: the parser, then the search that acts upon them. First byte: which type was asked for. */
+#include "resolver/mx.h"
+#include "resolver/wire.h"
+
+static const uint16_t TYPES[] = { WIRE_TYPE_MX, WIRE_TYPE_A, WIRE_TYPE_AAAA, WIRE_TYPE_TLSA };
+
+static void check_answer(const struct wire_answer *a)
+{
+	if (a->count > WIRE_RECORDS_MAX || !a->why || a->is_secure || (a->status != WIRE_RECORDS && a->count > 0))
+		abort();
+	for (unsigned i = 0; i < a->count; i++) {
+		const struct wire_record *r = &a->record[i];
+
+		if (strlen(r->host) >= WIRE_NAME_SIZE || r->data_len > WIRE_TLSA_DATA_MAX)
+			abort();
+		for (const char *c = r->host; *c; c++)
+			if (*c <= ' ' || *c > '~')
+				abort();
+	}
+}
+
+/* The same answer to every question, until the search is over; it must be, after two passes of two stages. */
+static void search(const struct wire_answer *a)
+{
+	struct mx_search *s = xmalloc(sizeof(*s));
+	struct hosts *hosts = xmalloc(sizeof(*hosts));
+	enum mx_step step;
+
+	mx_start(s, RESOLVE_MX, "example.com", NULL, 0, 1);
+	for (unsigned turns = 0; (step = mx_step(s)) != MX_STEP_DONE; turns++) {
+		unsigned count = s->question_count;
+		bool is_last = false;
+
+		if (turns > 5)
+			abort();
+		if (step == MX_STEP_PAUSE) {
+			mx_resume(s);
+			continue;
+		}
+		for (unsigned i = 0; i < count; i++)
+			is_last = mx_answer(s, i, a);
+		if (!is_last)
+			abort();
+	}
+	mx_hosts(s, hosts);
+	free(hosts);
+	free(s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct wire_answer *a;
+
+	if (size == 0)
+		return 0;
+	a = xmalloc(sizeof(*a));
+	wire_parse(a, data + 1, size - 1, "example.com", TYPES[data[0] % ARRAY_LEN(TYPES)]);
+	check_answer(a);
+	search(a);
+	free(a);
+	return 0;
+}
