@@ -9,10 +9,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static void log_errors(struct conf_errors *errors)
+/* At start they are for whoever typed the command, in the form that every program of ours gives them. */
+static void tell_errors(const struct master *m, struct conf_errors *errors)
 {
-	for (unsigned i = 0; i < errors->count; i++)
-		log_error("%s", errors->text[i]);
+	for (unsigned i = 0; i < errors->count; i++) {
+		if (m->loop)
+			log_error("%s", errors->text[i]);
+		else
+			fprintf(stderr, "postern: %s\n", errors->text[i]);
+	}
 	conf_errors_release(errors);
 }
 
@@ -62,7 +67,7 @@ bool reload_read(struct master *m)
 	struct conf *c = text ? parse_text(m->conf_path, (struct slice){ text, len }, &errors) : NULL;
 	bool is_right = c && conf_check_files(c, &errors) && (!m->conf || may_follow(m->conf, c));
 
-	log_errors(&errors);
+	tell_errors(m, &errors);
 	if (!is_right) {
 		free(text);
 		conf_free(&c);

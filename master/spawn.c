@@ -102,10 +102,13 @@ NORETURN static void become(const struct spawn *s, const char *path, char *const
 
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		_exit(EXIT_STATUS_OS);
-	for (int fd = PROC_FD_LOG; fd < PROC_FD_PEER_FIRST; fd++)
-		close(fd);
-	if (dup2(STDIN_FILENO, PROC_FD_SPARE) < 0)
-		_exit(EXIT_STATUS_OS);
+	for (int fd = PROC_FD_LOG; fd < PROC_FD_PEER_FIRST; fd++) {
+		/* What a role does not get is /dev/null, lest something else take the number. */
+		if (fd > PROC_FD_LOCK)
+			close(fd);
+		else if (dup2(STDIN_FILENO, fd) < 0)
+			_exit(EXIT_STATUS_OS);
+	}
 	for (unsigned i = 0; i < s->fd_count; i++) {
 		if (dup2(s->fds[i].source, s->fds[i].target) < 0) /* the copy is not closed on exec */
 			_exit(EXIT_STATUS_OS);
