@@ -77,9 +77,14 @@ class MailPeer(Daemon):
 
 
 class Postfix(MailPeer):
-    """smtpd that accepts every domain into one maildir. pki: (ca, certificate, key) offers STARTTLS. more: main.cf."""
+    """smtpd that accepts every domain into one maildir. pki: (ca, certificate, key) offers STARTTLS.
+    more, services: further lines of main.cf and master.cf."""
+    SERVICES = """pickup unix n - n 60 1 pickup | qmgr unix n - n 300 1 qmgr | tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite | cleanup unix n - n - 0 cleanup | bounce unix - - n - 0 bounce | defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce | error unix - - n - - error | retry unix - - n - - error | virtual unix - n n - - virtual
+proxymap unix - - n - - proxymap | showq unix n - n - - showq | anvil unix - - n - 1 anvil | postlog unix-dgram n - n - 1 postlogd"""
 
-    def __init__(self, folder, pki=None, more="", address=None):
+    def __init__(self, folder, pki=None, more="", services="", address=None):
         link(SHARED_LIBRARIES, PEERS / "postfix/usr/lib/postfix")
         self.address, self.port = address or free_address(), 2525
         d = self.folder = folder / f"postfix-{self.address}"
@@ -97,11 +102,7 @@ virtual_mailbox_domains = static:all | virtual_mailbox_maps = static:box/ | virt
 virtual_uid_maps = static:{vmail.pw_uid} | virtual_gid_maps = static:{vmail.pw_gid} | virtual_mailbox_limit = 0 | message_size_limit = 60000000
 smtpd_recipient_limit = 1000 | local_header_rewrite_clients = | smtpd_peername_lookup = no | smtpd_relay_restrictions = reject_unauth_destination
 """ + (f"smtpd_tls_security_level = may | smtpd_tls_chain_files = {pki[2]}, {pki[1]}" if pki else "") + "|" + more))
-        (d / "etc/master.cf").write_text(ini(f"""
-{self.address}:2525 inet n - n - - smtpd | pickup unix n - n 60 1 pickup | qmgr unix n - n 300 1 qmgr | tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite | cleanup unix n - n - 0 cleanup | bounce unix - - n - 0 bounce | defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce | error unix - - n - - error | retry unix - - n - - error | virtual unix - n n - - virtual
-proxymap unix - - n - - proxymap | showq unix n - n - - showq | anvil unix - - n - 1 anvil | postlog unix-dgram n - n - 1 postlogd"""))
+        (d / "etc/master.cf").write_text(ini(f"{self.address}:2525 inet n - n - - smtpd | {self.SERVICES} | {services}"))
         for path in (d / "etc").iterdir():
             os.utime(path, (1e9, 1e9))          # changed this very second makes the daemons wait
         env = {k: v for k, v in os.environ.items() if k != "MAIL_CONFIG"}

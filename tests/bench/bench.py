@@ -1,0 +1,322 @@
+#!/usr/bin/env python3
+"""Speed of Postern beside Debian's Postfix: same messages, same sink, same disk, connection reuse on, in turns.
+
+Each round measures for both: INJECT (until accepted, delivery held by a stopped sink), DRAIN (the sink goes on; until the
+last message is there), THROUGH (injected while delivery runs, until the last is there), CPU of all their processes
+per message for each of the three (schedstat), and the sum of their processes' PSS at its peak (sampled in THROUGH only).
+Then 100,000 messages that wait for tomorrow: start to first delivery, memory, silence.
+"""
+import argparse
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "fake"), str(TESTS / "system")]
+
+import harness  # noqa: E402
+import peers  # noqa: E402
+from harness import wait_until  # noqa: E402
+
+SENDER, RCPT = "a@here.example", "b@there.example"
+MARKS = {"drain": ("≥", 5.0), "drain CPU": ("≤", 0.2), "peak PSS": ("≤", 1.0)}
+
+
+# --- what a tree of processes has used
+
+def tree(pid):
+    """pid and all its descendants."""
+    found, todo = [], [pid]
+    while todo:
+        one = todo.pop()
+        found.append(one)
+        try:
+            todo += [int(p) for p in Path(f"/proc/{one}/task/{one}/children").read_text().split()]
+        except OSError:
+            pass
+    return found
+
+
+def cpu_seconds(pid):
+    """On the CPU so far: living processes exactly, ended ones by the clock tick."""
+    total = 0.0
+    for one in tree(pid):
+        try:
+            total += int(Path(f"/proc/{one}/schedstat").read_text().split()[0]) / 1e9
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            total += (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            pass
+    return total
+
+
+def pss_mb(pid):
+    total = 0
+    for one in tree(pid):
+        try:
+            total += int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{one}/smaps_rollup").read_text(), re.M)[1])
+        except OSError:
+            pass
+    return total / 1024
+
+
+class Peak(threading.Thread):
+    """The highest PSS of a tree while the thread runs."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid, self.mb, self.done = pid, 0.0, threading.Event()
+        self.start()
+
+    def run(self):
+        while True:
+            self.mb = max(self.mb, pss_mb(self.pid))
+            if self.done.wait(0.25):
+                return
+
+    def stop(self):
+        self.done.set()
+        self.join()
+        return self.mb
+
+
+# --- the two under test: start(), inject(n) returns when all are accepted, is_empty(), pid
+
+class Postern:
+    name = "Postern"
+
+    def __init__(self, folder, sink, size):
+        tempfile.tempdir = str(folder)
+        self.mta = harness.Instance()
+        self.mta.start(f'workers = 0\nserver "sink" {{ method = relay host = "{sink.address}" port = {sink.port} tls = none '
+                       f'max-connections = 20 }}\n')
+        self.pid = self.mta.process.pid
+        self.size, self.count = size, 0
+        self.drop, self.new = self.mta.spool / "drop", self.mta.dir / "new"
+        self.new.mkdir()
+
+    def inject(self, count):
+        """As a program would: a file each, renamed into drop/."""
+        head = f"From: {SENDER}\r\nTo: {RCPT}\r\nSubject: bench\r\nDate: Sat, 21 Nov 2026 12:00:00 +0000\r\n"
+        body = filler(self.size)
+        for _ in range(count):
+            self.count += 1
+            name = f"{self.count}"
+            with open(self.new / name, "w", newline="") as file:
+                file.write(f"{head}Message-ID: <{self.count}@bench.example>\r\n\r\n{body}")
+            os.chmod(self.new / name, 0o644)
+            os.rename(self.new / name, self.drop / name)
+        wait_until(lambda: not any(self.drop.iterdir()), 120, "drop/ to be taken")
+
+    def is_empty(self):
+        return not any(files for _, _, files in os.walk(self.mta.spool / "queue"))
+
+    def stop(self):
+        self.mta.close()
+        self.mta.remove()
+
+
+class Postfix:
+    """Tuned: 20 connections from the start, kept; no DNS, no inflow delay, all mail active. Injected by smtp-source over
+    20 kept sessions, its fastest way in."""
+    name = "Postfix"
+    TUNING = """relayhost = [{address}]:{port} | disable_dns_lookups = yes | in_flow_delay = 0 | qmgr_message_active_limit = 200000
+qmgr_message_recipient_limit = 200000 | initial_destination_concurrency = 20 | default_destination_concurrency_limit = 20
+smtp_destination_concurrency_limit = 20 | smtp_connection_cache_destinations = [{address}]:{port} | default_process_limit = 200
+smtp_connection_cache_on_demand = yes | smtpd_client_connection_count_limit = 0 | smtpd_relay_restrictions = permit_mynetworks, reject
+virtual_mailbox_domains = | smtp_tls_security_level = none"""
+
+    def __init__(self, folder, sink, size):
+        self.peer = peers.Postfix(folder, more=self.TUNING.format(address=sink.address, port=sink.port),
+                                  services="smtp unix - - n - - smtp | scache unix - - n - 1 scache")
+        self.pid, self.size = self.peer.pid, size
+
+    def inject(self, count):
+        head = 150  # what smtp-source adds
+        subprocess.run([peers.PEERS / "postfix/usr/sbin/smtp-source", "-d", "-s", "20", "-l", str(max(self.size - head, 1)), "-m", str(count),
+                        "-f", SENDER, "-t", RCPT, f"{self.peer.address}:{self.peer.port}"], check=True)
+
+    def is_empty(self):
+        return not any(files for part in ("maildrop", "incoming", "active", "deferred")
+                       for _, _, files in os.walk(self.peer.folder / "spool" / part))
+
+    def stop(self):
+        self.peer.stop()
+        shutil.rmtree(self.peer.folder)
+
+
+def filler(size):
+    line = "x" * 78 + "\r\n"
+    return line * (max(size - 300, 0) // len(line) + 1)
+
+
+# --- one measurement
+
+class BenchSink(harness.Daemon):
+    """The fast sink without a ledger: it counts and notes the first and the last arrival."""
+
+    def __init__(self, folder, count):
+        self.address, self.port = harness.free_address(), 2525
+        super().__init__([harness.SINK, "-q", str(count), f"{self.address}:{self.port}"], folder, f"sink-{self.address}",
+                         lambda: harness.listens(self.address, self.port))
+
+    def result(self, timeout=300):
+        self.process.wait(timeout)
+        return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", self.output.read_text())}
+
+
+def measure(kind, folder, count, size):
+    """One round of one program: {figure: value}."""
+    figures = {}
+    sink = BenchSink(folder, 2 * count)
+    sink.signal(signal.SIGSTOP)                 # connections open, but nothing is said: delivery is held
+    mta = kind(folder, sink, size)
+    time.sleep(0.5)
+    cpu, begin = cpu_seconds(mta.pid), time.monotonic()
+    mta.inject(count)
+    figures["inject"] = count / (time.monotonic() - begin)
+    time.sleep(1.5)                             # what is left to do after acceptance
+    figures["inject CPU"] = (cpu_seconds(mta.pid) - cpu) / count * 1e6
+
+    cpu, begin = cpu_seconds(mta.pid), time.monotonic()
+    sink.signal(signal.SIGCONT)
+    wait_until(mta.is_empty, 300, "an empty queue")
+    figures["drain"] = count / (time.monotonic() - begin)
+    figures["drain CPU"] = (cpu_seconds(mta.pid) - cpu) / count * 1e6
+
+    peak = Peak(mta.pid)
+    cpu, begin = cpu_seconds(mta.pid), time.monotonic()
+    mta.inject(count)
+    result = sink.result()
+    figures["through"] = count / (result["last_ms"] / 1000 - begin)
+    figures["through CPU"] = (cpu_seconds(mta.pid) - cpu) / count * 1e6
+    figures["peak PSS"] = peak.stop()
+    wait_until(mta.is_empty, 60)
+    mta.stop()
+    return figures
+
+
+def compare(folder, rounds, count, size):
+    """Rounds in turns; prints values and ratios with their spread. True when the marks are met."""
+    rows = []
+    for i in range(rounds):
+        pair = {}
+        for kind in ((Postern, Postfix) if i % 2 == 0 else (Postfix, Postern)):
+            pair[kind.name] = measure(kind, folder, count, size)
+            print(f"round {i + 1} {kind.name}: " + "  ".join(f"{k} {v:.0f}" for k, v in pair[kind.name].items()), flush=True)
+        rows.append(pair)
+    units = {"CPU": "µs/msg", "PSS": "MB"}
+    print(f"\n{count} messages of {size} bytes, {rounds} rounds in turns; ratio is Postern / Postfix: median (min..max)")
+    print(f"{'':14}{'Postern':>10}{'Postfix':>10}  {'':8}{'ratio':>8}")
+    is_met = True
+    for key in rows[0]["Postern"]:
+        ours, theirs = ([row[name][key] for row in rows] for name in ("Postern", "Postfix"))
+        ratios = sorted(a / b for a, b in zip(ours, theirs))
+        ratio = statistics.median(ratios)
+        verdict = ""
+        if key in MARKS:
+            sign, mark = MARKS[key]
+            good = ratio >= mark if sign == "≥" else ratio <= mark
+            is_met = is_met and good
+            verdict = f"   mark {sign} {mark:g}: {'met' if good else 'NOT met'}"
+        print(f"{key:14}{statistics.median(ours):>10.0f}{statistics.median(theirs):>10.0f}  {units.get(key.split()[-1], 'msgs/s'):8}"
+              f"{ratio:>8.2f} ({ratios[0]:.2f}..{ratios[-1]:.2f}){verdict}", flush=True)
+    return is_met
+
+
+# --- a long queue
+
+def waiting(folder, count):
+    """With `count` messages waiting for tomorrow: memory, silence, start to first delivery."""
+    sink = harness.Sink(folder)
+    tempfile.tempdir = str(folder)
+    mta = harness.Instance()
+    conf = sink.relay()
+    mta.start(conf)
+
+    def scheduler_kb():
+        pid, = mta.pids("scheduler")
+        return int(re.search(r"^Private_Dirty:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1])
+
+    def drop(name, extra=""):
+        mta.drop(f"{extra}From: {SENDER}\nTo: {RCPT}\nMessage-ID: <{name}@bench.example>\n\nwaiting\n")
+
+    drop("warm")
+    sink.wait(1)
+    mta.restart()
+    base = scheduler_kb()
+    tomorrow = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(time.time() + 86400))
+    begin = time.monotonic()
+    for i in range(count):
+        drop(i, f"X-Postern-Send-After: {tomorrow}\n")
+    wait_until(lambda: not any(os.scandir(mta.spool / "drop")) and not any(os.scandir(mta.spool / "incoming")), 600)
+    print(f"{count} waiting: taken in {time.monotonic() - begin:.1f} s")
+    begin = time.monotonic()
+    mta.stop()
+    print(f"  stop {time.monotonic() - begin:.2f} s")
+    drop("first")
+    begin = time.monotonic()
+    mta.start(timeout=60)
+    ready = time.monotonic() - begin
+    wait_until(lambda: sink.count() == 2, 60)
+    first = time.monotonic() - begin
+    time.sleep(2)
+    each = (scheduler_kb() - base) * 1024 / count
+    print(f"  start to ready {ready:.2f} s, to first delivery {first:.2f} s   mark ≤ 1: {'met' if first <= 1 else 'NOT met'}")
+    print(f"  scheduler memory {each:.1f} bytes each   mark ≤ 64: {'met' if each <= 64 else 'NOT met'}")
+    calls = strace(mta.pids(), 15)
+    print(f"  system calls of all processes in 15 s: {len(calls)}" + "".join(f"\n    {line}" for line in calls[:12]))
+    begin = time.monotonic()
+    listed = mta.postern("queue", check=True, timeout=300).stdout.count("\n")
+    print(f"  listing {listed} lines: {time.monotonic() - begin:.2f} s")
+    mta.close()
+    mta.remove()
+    sink.stop()
+    return first <= 1 and each <= 64
+
+
+def strace(pids, seconds):
+    """System calls that finished or began while we watched (the one each process sleeps in is not counted)."""
+    options = [part for pid in pids for part in ("-p", str(pid))]
+    process = subprocess.Popen(["strace", "-f", "-qq", *options], stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    lines = process.communicate()[1].splitlines()
+    return [line for line in lines if not re.search(r"(epoll_wait|epoll_pwait|poll|select)\([^=]*(<unfinished|<detached|$)|restart_syscall", line)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--messages", type=int, default=5000)
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--waiting", type=int, default=100000)
+    parser.add_argument("--only", choices=["compare", "waiting"])
+    parser.add_argument("--dir", default="/var/tmp", help="where the queues live: a disk, not a memory file system")
+    options = parser.parse_args()
+    reason = peers.missing()
+    if reason and options.only != "waiting":
+        sys.exit(f"bench: {reason}")
+    folder = Path(tempfile.mkdtemp(prefix="postern-bench-", dir=options.dir))
+    folder.chmod(0o755)
+    try:
+        is_met = True
+        if options.only != "waiting":
+            is_met = compare(folder, options.rounds, options.messages, options.size)
+        if options.only != "compare":
+            is_met = waiting(folder, options.waiting) and is_met
+        print("all marks met" if is_met else "not all marks met")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
