@@ -131,6 +131,9 @@ struct conf {
 	struct conf_server *server;
 	struct conf_route *route;
 	struct conf_destination *destination;
+	/* Lines of the options that were given, for messages: use conf_line(). */
+	unsigned origin_count;
+	struct conf_origin *origin;
 };
 
 /* Every mistake found, as "FILE:LINE: OPTION: what is wrong and what would be right", in order of line. */
@@ -152,6 +155,10 @@ bool conf_check_files(const struct conf *c, struct conf_errors *errors) MUST_CHE
 void conf_free(struct conf **c);
 /* The file's accepted text, for the snapshot that children read. NULL with errors when unreadable. */
 char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors) MUST_CHECK;
+/* The line that set `field` (a member of c, of one of its servers ...), 0 when it has its default. */
+unsigned conf_line(const struct conf *c, const void *field);
+/* deny-addresses: true when the server may not connect to this address (AF_INET: 4 bytes, AF_INET6: 16). */
+bool conf_server_denies(const struct conf_server *s, uint8_t family, const uint8_t *bytes);
 int conf_find_server(const struct conf *c, struct slice name); /* index or -1 */
 const char *conf_default_path(void);                             /* "/etc/postern/postern.conf", set at build time */
 #endif

@@ -1,0 +1,361 @@
+/* conf.c - reading postern.conf: file, scan, libconfuse, values, rules; all mistakes in one go. */
+#include "lib/conf_private.h"
+#include "lib/conf_tree.h"
+#include "lib/text.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct conf_origin {
+	const void *field;
+	unsigned line;
+};
+
+void conf_mistake_add(struct conf_report *r, unsigned line, const char *option, const char *format, ...)
+{
+	struct buf text;
+	va_list args;
+
+	if (r->count == CONF_MISTAKES_MAX) {
+		r->dropped++;
+		return;
+	}
+	buf_init(&text, 8192);
+	buf_put_str(&text, r->path);
+	if (line > 0)
+		buf_printf(&text, ":%u", line);
+	buf_put_str(&text, ": ");
+	if (option)
+		buf_printf(&text, "%s: ", option);
+	va_start(args, format);
+	buf_vprintf(&text, format, args);
+	va_end(args);
+	if (!r->mistake)
+		r->mistake = xcalloc(CONF_MISTAKES_MAX, sizeof(r->mistake[0]));
+	r->mistake[r->count] = (struct conf_mistake){ line, r->count, buf_detach(&text) };
+	r->count++;
+}
+
+static int compare_mistakes(const void *left, const void *right)
+{
+	const struct conf_mistake *a = left, *b = right;
+
+	if (a->line != b->line)
+		return a->line < b->line ? -1 : 1;
+	return a->order < b->order ? -1 : a->order > b->order;
+}
+
+void conf_report_finish(struct conf_report *r, struct conf_errors *errors)
+{
+	unsigned total = r->count + (r->dropped > 0);
+
+	memset(errors, 0, sizeof(*errors));
+	if (total > 0)
+		errors->text = xcalloc(total, sizeof(errors->text[0]));
+	if (r->count > 0)
+		qsort(r->mistake, r->count, sizeof(r->mistake[0]), compare_mistakes);
+	for (unsigned i = 0; i < r->count; i++)
+		errors->text[errors->count++] = r->mistake[i].text;
+	if (r->dropped > 0)
+		errors->text[errors->count++] = xasprintf("%s: and %u more mistakes", r->path, r->dropped);
+	free(r->mistake);
+	memset(r, 0, sizeof(*r));
+}
+
+void conf_errors_release(struct conf_errors *e)
+{
+	for (unsigned i = 0; i < e->count; i++)
+		free(e->text[i]);
+	free(e->text);
+	memset(e, 0, sizeof(*e));
+}
+
+void conf_origin_add(struct conf *c, const void *field, unsigned line)
+{
+	unsigned n = c->origin_count++;
+
+	if ((n & (n + 1)) == 0) /* 0, 1, 3, 7 ...: double */
+		c->origin = xrealloc(c->origin, 2 * (size_t)n + 1, sizeof(c->origin[0]));
+	c->origin[n] = (struct conf_origin){ field, line };
+}
+
+static int compare_origins(const void *left, const void *right)
+{
+	uintptr_t a = (uintptr_t)((const struct conf_origin *)left)->field;
+	uintptr_t b = (uintptr_t)((const struct conf_origin *)right)->field;
+
+	return a < b ? -1 : a > b;
+}
+
+void conf_origin_sort(struct conf *c)
+{
+	if (c->origin_count > 0)
+		qsort(c->origin, c->origin_count, sizeof(c->origin[0]), compare_origins);
+}
+
+unsigned conf_line(const struct conf *c, const void *field)
+{
+	struct conf_origin key = { field, 0 }, *found = NULL;
+
+	if (c->origin_count > 0)
+		found = bsearch(&key, c->origin, c->origin_count, sizeof(key), compare_origins);
+	return found ? found->line : 0;
+}
+
+/* All options of one section: from the file, or their defaults. `node` may be NULL: the section is not in the file. */
+static void apply_section(struct conf_reader *r, enum conf_section_id section, struct conf_node *node, void *base,
+			  unsigned line)
+{
+	for (unsigned i = 0; i < conf_option_count; i++) {
+		const struct conf_option *o = &conf_options[i];
+		unsigned count = 0;
+
+		if (o->section != section)
+			continue;
+		if (!node || !conf_node_is_set(node, o, &count)) {
+			conf_value_default(r, o, base);
+			continue;
+		}
+		struct conf_raw *values = xcalloc((size_t)count + 1, sizeof(*values));
+
+		for (unsigned k = 0; k < count; k++)
+			values[k] = *conf_node_value(node, o, k);
+		conf_origin_add(r->conf, conf_value_field(o, base), count > 0 ? values[0].line : line);
+		conf_value_apply(r, o, base, values, count);
+		free(values);
+	}
+}
+
+static void apply_plain(struct conf_reader *r, enum conf_section_id section, struct conf_node *in, void *base,
+			unsigned line)
+{
+	struct conf_node *node = conf_node_count(in, section) > 0 ? conf_node_get(in, section, 0) : NULL;
+
+	if (section == SECTION_POP)
+		((struct conf_server *)base)->pop.is_set = node != NULL;
+	apply_section(r, section, node, base, line);
+}
+
+/* Every server has its name before the first list of servers is read. */
+static void make_servers(struct conf *c, struct conf_node *root, const struct conf_scan *scan)
+{
+	c->server_count = conf_node_count(root, SECTION_SERVER);
+	c->server = xcalloc((size_t)c->server_count + 1, sizeof(c->server[0]));
+	if (c->server_count != scan->line_count[SECTION_SERVER])
+		BUG("libconfuse sees other servers than the scan");
+	for (unsigned i = 0; i < c->server_count; i++) {
+		c->server[i].name = xstrdup(conf_node_title(conf_node_get(root, SECTION_SERVER, i)));
+		c->server[i].line = scan->line[SECTION_SERVER][i];
+		c->server[i].tls = TLS_UNSET;
+	}
+}
+
+static void apply_tree(struct conf_reader *r, struct conf_node *root, const struct conf_scan *scan)
+{
+	struct conf *c = r->conf;
+	struct conf_node *n;
+
+	make_servers(c, root, scan);
+	apply_section(r, SECTION_TOP, root, c, 1);
+	apply_plain(r, SECTION_DNS, root, c, 1);
+	apply_plain(r, SECTION_RETRY, root, c, 1);
+	for (unsigned i = 0; i < c->server_count; i++) {
+		n = conf_node_get(root, SECTION_SERVER, i);
+		apply_section(r, SECTION_SERVER, n, &c->server[i], c->server[i].line);
+		apply_plain(r, SECTION_OAUTH2, n, &c->server[i], c->server[i].line);
+		apply_plain(r, SECTION_POP, n, &c->server[i], c->server[i].line);
+	}
+	c->route_count = conf_node_count(root, SECTION_ROUTE);
+	c->route = xcalloc((size_t)c->route_count + 1, sizeof(c->route[0]));
+	for (unsigned i = 0; i < c->route_count; i++) {
+		n = conf_node_get(root, SECTION_ROUTE, i);
+		c->route[i].name = xstrdup(conf_node_title(n));
+		apply_section(r, SECTION_ROUTE, n, &c->route[i], scan->line[SECTION_ROUTE][i]);
+	}
+	c->destination_count = conf_node_count(root, SECTION_DESTINATION);
+	c->destination = xcalloc((size_t)c->destination_count + 1, sizeof(c->destination[0]));
+	for (unsigned i = 0; i < c->destination_count; i++) {
+		n = conf_node_get(root, SECTION_DESTINATION, i);
+		c->destination[i].name = xstrdup(conf_node_title(n));
+		c->destination[i].tls = TLS_UNSET;
+		apply_section(r, SECTION_DESTINATION, n, &c->destination[i], scan->line[SECTION_DESTINATION][i]);
+		conf_origin_add(c, &c->destination[i].name, scan->line[SECTION_DESTINATION][i]);
+	}
+	for (unsigned i = 0; i < c->route_count; i++)
+		conf_origin_add(c, &c->route[i].name, scan->line[SECTION_ROUTE][i]);
+	conf_origin_sort(c);
+}
+
+/* The folder of the file, absolute without asking for more than the working directory. */
+static char *folder_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	size_t len = slash ? (size_t)(slash - path) : 0;
+	char *cwd, *folder;
+
+	if (path[0] == '/')
+		return len == 0 ? xstrdup("/") : xstrndup(path, len);
+	cwd = getcwd(NULL, 0);
+	folder = xasprintf("%s%s%.*s", cwd ? cwd : "", len > 0 ? "/" : "", (int)len, path);
+	free(cwd);
+	return folder;
+}
+
+struct conf *conf_read_text(const char *path, struct slice text, bool is_all_available, struct conf_errors *errors)
+{
+	struct conf_reader r = { .report.path = path, .is_all_available = is_all_available };
+	struct conf_scan scan;
+	struct conf_tree *tree;
+
+	r.conf = xcalloc(1, sizeof(*r.conf));
+	r.conf->path = xstrdup(path);
+	r.folder = folder_of(path);
+	conf_scan(&r, text, &scan);
+	bool is_sound = r.report.count == 0;
+
+	if ((tree = conf_tree_parse(&r.report, buf_text(&scan.clean)))) {
+		apply_tree(&r, conf_tree_root(tree), &scan);
+		conf_tree_free(&tree);
+		/* With statements left out, a rule would miss what the file does say. */
+		if (is_sound)
+			conf_rules_apply(&r);
+	}
+	conf_scan_release(&scan);
+	free(r.folder);
+	if (r.report.count > 0)
+		conf_free(&r.conf);
+	conf_report_finish(&r.report, errors);
+	return r.conf;
+}
+
+static char *slurp_fd(int fd, size_t *len, struct conf_report *r)
+{
+	struct stat st;
+	struct buf text;
+
+	if (fstat(fd, &st) < 0) {
+		conf_mistake_add(r, 0, NULL, "cannot be read: %s", strerror(errno));
+		return NULL;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		conf_mistake_add(r, 0, NULL, "is not a regular file");
+		return NULL;
+	}
+	if (st.st_size > CONF_BYTES_MAX) {
+		conf_mistake_add(r, 0, NULL, "is too large; at most %d MiB", CONF_BYTES_MAX >> 20);
+		return NULL;
+	}
+	buf_init(&text, CONF_BYTES_MAX + 1);
+	for (;;) { /* pread: children share the offset of the snapshot's descriptor */
+		char *room = buf_reserve(&text, 65536);
+		ssize_t n = room ? pread(fd, room, 65536, (off_t)text.len) : 0;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			conf_mistake_add(r, 0, NULL, "cannot be read: %s", strerror(errno));
+			buf_release(&text);
+			return NULL;
+		}
+		if (n == 0)
+			break;
+		text.len += (size_t)n;
+	}
+	*len = text.len;
+	return buf_detach(&text);
+}
+
+/* O_NONBLOCK: opening a named pipe must not hang. */
+static char *slurp(const char *path, int fd, size_t *len, struct conf_report *r)
+{
+	int own = fd >= 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	char *text;
+
+	if (fd < 0 && own < 0) {
+		conf_mistake_add(r, 0, NULL, "cannot be opened: %s", strerror(errno));
+		return NULL;
+	}
+	text = slurp_fd(fd >= 0 ? fd : own, len, r);
+	if (own >= 0)
+		close(own);
+	return text;
+}
+
+char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors)
+{
+	struct conf_report r = { .path = path };
+	char *text = slurp(path, -1, len, &r);
+
+	conf_report_finish(&r, errors);
+	return text;
+}
+
+struct conf *conf_read(const char *path, int fd, struct conf_errors *errors)
+{
+	struct conf_report r = { .path = path };
+	size_t len = 0;
+	char *text = slurp(path, fd, &len, &r);
+	struct conf *c;
+
+	if (!text) {
+		conf_report_finish(&r, errors);
+		return NULL;
+	}
+	c = conf_read_text(path, (struct slice){ text, len }, false, errors);
+	explicit_bzero(text, len); /* passwords */
+	free(text);
+	return c;
+}
+
+static void release_section(enum conf_section_id section, void *base)
+{
+	for (unsigned i = 0; i < conf_option_count; i++)
+		if (conf_options[i].section == section)
+			conf_value_release(&conf_options[i], base);
+}
+
+void conf_free(struct conf **c)
+{
+	struct conf *f = *c;
+
+	if (!f)
+		return;
+	for (unsigned i = 0; i < f->server_count; i++) {
+		release_section(SECTION_SERVER, &f->server[i]);
+		release_section(SECTION_OAUTH2, &f->server[i]);
+		release_section(SECTION_POP, &f->server[i]);
+		free(f->server[i].name);
+	}
+	for (unsigned i = 0; i < f->route_count; i++) {
+		release_section(SECTION_ROUTE, &f->route[i]);
+		free(f->route[i].name);
+	}
+	for (unsigned i = 0; i < f->destination_count; i++) {
+		release_section(SECTION_DESTINATION, &f->destination[i]);
+		free(f->destination[i].name);
+	}
+	release_section(SECTION_TOP, f);
+	release_section(SECTION_DNS, f);
+	release_section(SECTION_RETRY, f);
+	free(f->server);
+	free(f->route);
+	free(f->destination);
+	free(f->origin);
+	free(f->path);
+	free(f);
+	*c = NULL;
+}
+
+int conf_find_server(const struct conf *c, struct slice name)
+{
+	for (unsigned i = 0; i < c->server_count; i++)
+		if (slice_is(name, c->server[i].name))
+			return (int)i;
+	return -1;
+}
+
+const char *conf_default_path(void)
+{
+	return POSTERN_SYSCONFDIR "/postern/postern.conf";
+}

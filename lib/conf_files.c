@@ -1,0 +1,333 @@
+/*
+ * conf_files.c - what the configuration names on this host: does it exist, is it ours, is it kept from others? Read by
+ * `postern check`, and by master before it accepts a configuration. Never shows what a secret file holds.
+ */
+#include "lib/conf_private.h"
+#include "lib/text.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/magic.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum { SECRET_BYTES_MAX = 16384, LINE_BYTES_MAX = 1024 };
+static const mode_t OTHERS = S_IRWXG | S_IRWXO;
+
+struct files {
+	const struct conf *conf;
+	struct conf_report report;
+};
+
+#define wrong(f, field, option, ...) conf_mistake_add(&(f)->report, conf_line((f)->conf, field), option, __VA_ARGS__)
+
+/* The name of a file system that does not keep what it is told, or NULL. */
+static const char *risky_filesystem(const char *path)
+{
+	struct statfs fs;
+
+	if (statfs(path, &fs) < 0)
+		return NULL;
+	switch ((unsigned long)fs.f_type) {
+	case TMPFS_MAGIC:
+	case RAMFS_MAGIC:
+		return "in memory: mail is lost when the power fails";
+	case NFS_SUPER_MAGIC:
+		return "on NFS, whose renames may be answered wrongly after a time-out";
+	case SMB_SUPER_MAGIC:
+	case 0xff534d42: /* CIFS */
+	case 0xfe534d42: /* SMB2 */
+		return "on a Windows share";
+	default:
+		return NULL;
+	}
+}
+
+/* The nearest folder above `path` that exists; NULL when it cannot be found out. */
+static char *existing_parent(const char *path)
+{
+	char *parent = xstrdup(path);
+	struct stat st;
+
+	for (;;) {
+		char *slash = strrchr(parent, '/');
+
+		if (!slash || slash == parent) {
+			free(parent);
+			return xstrdup("/");
+		}
+		*slash = '\0';
+		if (stat(parent, &st) == 0 || errno != ENOENT)
+			return parent;
+	}
+}
+
+static void check_creatable(struct files *f)
+{
+	const struct conf *c = f->conf;
+	char *parent = existing_parent(c->spool);
+
+	if (faccessat(AT_FDCWD, parent, W_OK | X_OK, AT_EACCESS) < 0)
+		wrong(f, &c->spool, "spool", "%s does not exist and cannot be made: %s: %s", c->spool, parent,
+		      strerror(errno));
+	free(parent);
+}
+
+static void check_spool_owner(struct files *f, const struct stat *st)
+{
+	const struct conf *c = f->conf;
+	bool is_root = geteuid() == 0;
+	const struct passwd *user = is_root ? getpwnam(c->user) : NULL;
+	bool is_ours = st->st_uid == geteuid() || (user && st->st_uid == user->pw_uid);
+	mode_t bad = st->st_mode & (is_root ? S_IWGRP | S_IWOTH : S_IWOTH);
+
+	if (!is_ours)
+		wrong(f, &c->spool, "spool", "%s belongs to uid %u; it has to belong to %s", c->spool,
+		      (unsigned)st->st_uid,
+		      is_root ? "root or the user that Postern runs as" : "the user that runs Postern");
+	if (bad)
+		wrong(f, &c->spool, "spool", "%s may be written by others (mode %04o); chmod go-w %s", c->spool,
+		      (unsigned)st->st_mode & 07777, c->spool);
+}
+
+static void check_spool(struct files *f)
+{
+	const struct conf *c = f->conf;
+	struct statvfs vfs;
+	struct stat st;
+	const char *risk;
+
+	if (stat(c->spool, &st) < 0) {
+		if (errno == ENOENT)
+			check_creatable(f);
+		else
+			wrong(f, &c->spool, "spool", "%s: %s", c->spool, strerror(errno));
+		return;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		wrong(f, &c->spool, "spool", "%s is not a directory", c->spool);
+		return;
+	}
+	check_spool_owner(f, &st);
+	if (statvfs(c->spool, &vfs) == 0 && (vfs.f_flag & ST_RDONLY))
+		wrong(f, &c->spool, "spool", "%s is on a file system mounted read-only", c->spool);
+	if (faccessat(AT_FDCWD, c->spool, R_OK | W_OK | X_OK, AT_EACCESS) < 0)
+		wrong(f, &c->spool, "spool", "%s cannot be used: %s", c->spool, strerror(errno));
+	if ((risk = risky_filesystem(c->spool)))
+		log_warn("spool %s is %s", c->spool, risk);
+}
+
+static void check_user(struct files *f, const char *option, char *const *field)
+{
+	const struct passwd *pw = getpwnam(*field);
+
+	if (!pw)
+		wrong(f, field, option, "there is no user \"%s\"; make it (adduser --system %s), or name another",
+		      *field, *field);
+	else if (pw->pw_uid == 0)
+		wrong(f, field, option, "\"%s\" is root; name an ordinary user", *field);
+}
+
+/* Only root changes users. */
+static void check_users(struct files *f)
+{
+	const struct conf *c = f->conf;
+	const struct group *gr;
+
+	if (geteuid() != 0)
+		return;
+	check_user(f, "user", &c->user);
+	check_user(f, "smtp-user", &c->smtp_user);
+	if (!(gr = getgrnam(c->drop_group)))
+		wrong(f, &c->drop_group, "drop-group",
+		      "there is no group \"%s\"; make it (addgroup --system %s), or name another", c->drop_group,
+		      c->drop_group);
+	else if (gr->gr_gid == 0)
+		wrong(f, &c->drop_group, "drop-group", "\"%s\" is root's; name an ordinary group", c->drop_group);
+}
+
+/* Opens a regular file for reading; -1 after reporting. */
+static int open_named(struct files *f, const char *option, char *const *field, struct stat *st)
+{
+	int fd = open(*field, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0) {
+		wrong(f, field, option, "%s: %s", *field, strerror(errno));
+		return -1;
+	}
+	if (fstat(fd, st) < 0 || !S_ISREG(st->st_mode)) {
+		wrong(f, field, option, "%s is not a regular file", *field);
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static void check_mode(struct files *f, const char *option, const void *field, const char *path, const struct stat *st)
+{
+	if (st->st_mode & OTHERS)
+		wrong(f, field, option, "%s is open to others (mode %04o); chmod go= %s", path,
+		      (unsigned)st->st_mode & 07777, path);
+	if (st->st_uid != geteuid() && st->st_uid != 0)
+		wrong(f, field, option, "%s belongs to uid %u, who could change it; chown it to uid %u", path,
+		      (unsigned)st->st_uid, (unsigned)geteuid());
+}
+
+/* The first line is the secret. */
+static const char *secret_problem(const char *text, size_t len)
+{
+	const char *end = memchr(text, '\n', len);
+	size_t line = end ? (size_t)(end - text) : len;
+
+	if (len == 0)
+		return "is empty";
+	if (line == 0)
+		return "has an empty first line";
+	if (memchr(text, '\0', line))
+		return "holds a NUL byte";
+	if (text[line - 1] == '\r')
+		return "has Windows line ends; the password would end in a carriage return";
+	if (line > LINE_BYTES_MAX)
+		return "has a first line of more than 1024 bytes";
+	return NULL;
+}
+
+static void check_secret(struct files *f, const char *option, char *const *field)
+{
+	char text[SECRET_BYTES_MAX];
+	struct stat st;
+	const char *problem;
+	ssize_t n;
+	int fd;
+
+	if (!*field || (fd = open_named(f, option, field, &st)) < 0)
+		return;
+	check_mode(f, option, field, *field, &st);
+	n = read(fd, text, sizeof(text));
+	if (n < 0)
+		wrong(f, field, option, "%s: %s", *field, strerror(errno));
+	else if ((problem = secret_problem(text, (size_t)n)))
+		wrong(f, field, option, "%s %s", *field, problem);
+	explicit_bzero(text, sizeof(text));
+	close(fd);
+}
+
+/* A readable file that is not empty, and, when `mark` is given, holds it within its first 64 KiB. */
+static void check_readable(struct files *f, const char *option, char *const *field, const char *mark, const char *what)
+{
+	struct stat st;
+	struct buf text;
+	char *room;
+	ssize_t n;
+	int fd;
+
+	if (!*field || (fd = open_named(f, option, field, &st)) < 0)
+		return;
+	buf_init(&text, 65536);
+	room = buf_reserve(&text, 65000);
+	n = read(fd, room, 65000);
+	if (n < 0)
+		wrong(f, field, option, "%s: %s", *field, strerror(errno));
+	else if (n == 0)
+		wrong(f, field, option, "%s is empty", *field);
+	else if (mark && !memmem(room, (size_t)n, mark, strlen(mark)))
+		wrong(f, field, option, "%s holds no %s", *field, what);
+	explicit_bzero(room, 65000); /* may be a key */
+	buf_release(&text);
+	close(fd);
+}
+
+static void check_key(struct files *f, char *const *field)
+{
+	struct stat st;
+
+	check_readable(f, "tls-client-key", field, "PRIVATE KEY-----", "private key in PEM form");
+	if (*field && stat(*field, &st) == 0)
+		check_mode(f, "tls-client-key", field, *field, &st);
+}
+
+static bool has_system_certificates(void)
+{
+	static const char *const PLACES[] = { "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem",
+					      "/etc/pki/tls/certs/ca-bundle.crt", "/etc/pki/tls/cert.pem" };
+	struct stat st;
+
+	for (unsigned i = 0; i < ARRAY_LEN(PLACES); i++)
+		if (stat(PLACES[i], &st) == 0 && st.st_size > 0)
+			return true;
+	return false;
+}
+
+static void check_zones(struct files *f, const struct conf_limits *l)
+{
+	for (unsigned i = 0; i < l->count; i++) {
+		const char *zone = l->limit[i].calendar_zone;
+		char *path = zone ? xasprintf("/usr/share/zoneinfo/%s", zone) : NULL;
+
+		if (path && access(path, R_OK) < 0)
+			wrong(f, l, "limits", "\"%s\": this host knows no time zone \"%s\"", l->limit[i].text, zone);
+		free(path);
+	}
+}
+
+static void check_server(struct files *f, const struct conf_server *s)
+{
+	struct stat st;
+
+	check_secret(f, "password-file", &s->password_file);
+	check_secret(f, "password-file", &s->pop.password_file);
+	check_secret(f, "client-secret-file", &s->oauth2.client_secret_file);
+	check_secret(f, "refresh-token-file", &s->oauth2.refresh_token_file);
+	if (s->password && stat(f->conf->path, &st) == 0)
+		check_mode(f, "password", &s->password, f->conf->path, &st);
+	check_readable(f, "tls-ca-file", &s->tls_ca_file, "CERTIFICATE-----", "certificate in PEM form");
+	check_readable(f, "tls-client-cert", &s->tls_client_cert, "CERTIFICATE-----", "certificate in PEM form");
+	check_key(f, &s->tls_client_key);
+	if (s->tls == TLS_VERIFY && !s->tls_ca_file && !has_system_certificates())
+		wrong(f, &s->tls, "tls",
+		      "verify needs certificates to trust, and the system has none; install "
+		      "ca-certificates, or set tls-ca-file");
+	check_zones(f, &s->limits);
+}
+
+static void check_log(struct files *f)
+{
+	const struct conf *c = f->conf;
+	char *folder, *slash;
+	struct stat st;
+
+	if (c->log_target != LOG_TARGET_FILE)
+		return;
+	if (stat(c->log_file, &st) == 0) {
+		if (S_ISDIR(st.st_mode))
+			wrong(f, &c->log_target, "log", "%s is a directory; name a file in it", c->log_file);
+		else if (faccessat(AT_FDCWD, c->log_file, W_OK, AT_EACCESS) < 0)
+			wrong(f, &c->log_target, "log", "%s: %s", c->log_file, strerror(errno));
+		return;
+	}
+	folder = xstrdup(c->log_file);
+	slash = strrchr(folder, '/');
+	slash[slash == folder ? 1 : 0] = '\0';
+	if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) < 0)
+		wrong(f, &c->log_target, "log", "%s cannot be made: %s: %s", c->log_file, folder, strerror(errno));
+	free(folder);
+}
+
+bool conf_check_files(const struct conf *c, struct conf_errors *errors)
+{
+	struct files f = { .conf = c, .report.path = c->path };
+
+	check_users(&f);
+	check_spool(&f);
+	check_log(&f);
+	check_readable(&f, "trust-anchor-file", &c->dns.trust_anchor_file, NULL, NULL);
+	check_readable(&f, "reply-rules", &c->reply_rules, NULL, NULL);
+	check_zones(&f, &c->limits);
+	for (unsigned i = 0; i < c->server_count; i++)
+		check_server(&f, &c->server[i]);
+	conf_report_finish(&f.report, errors);
+	return errors->count == 0;
+}

@@ -1,0 +1,174 @@
+/* conf_private.h - what the files of lib/conf share with one another and with their tests; for nobody else. */
+#ifndef LIB_CONF_PRIVATE_H
+#define LIB_CONF_PRIVATE_H
+#include "lib/conf.h"
+
+enum { CONF_BYTES_MAX = 16 << 20, CONF_MISTAKES_MAX = 500, CONF_OPTIONS_MAX = 64 };
+
+enum conf_section_id {
+#define SECTION(id, ...) SECTION_##id,
+#define OPTION(...)
+#include "lib/conf_options.def"
+#undef SECTION
+#undef OPTION
+	SECTION_COUNT
+};
+
+/* What an option takes. Those from CONF_TYPE_LIST_FIRST on take any number of values. */
+enum conf_type {
+	TYPE_TEXT,         /* char *: any printable text */
+	TYPE_SECRET,       /* char *: never shown in a message, wiped when freed */
+	TYPE_HOSTNAME,     /* char *: a DNS name or "[address]" */
+	TYPE_HOST,         /* char *: a DNS name or an address */
+	TYPE_ADDRESS,      /* char *: a mail address */
+	TYPE_PATH,         /* char *: made absolute; "" is NULL */
+	TYPE_USER,         /* char *: name of a user or group */
+	TYPE_URL,          /* char *: https://... */
+	TYPE_STORE,        /* char *: "local" or redis://HOST:PORT/DB */
+	TYPE_LOG,          /* conf.log_target, conf.log_file */
+	TYPE_CHOICE,       /* enum: position among the choices, plus min */
+	TYPE_CHOICE_BOOL,  /* bool: true for the second choice */
+	TYPE_METHOD,       /* conf_server.method, .preset */
+	TYPE_BOOL,         /* bool */
+	TYPE_COUNT,        /* unsigned */
+	TYPE_SIZE,         /* uint64_t bytes */
+	TYPE_DURATION,     /* uint64_t milliseconds */
+	TYPE_RESERVE,      /* unsigned percent: "10% high" */
+	TYPE_LIMITS,       /* struct conf_limits */
+	TYPE_PATTERNS,     /* struct conf_list, comma lists split, lower case */
+	TYPE_SOURCES,      /* struct conf_list of addresses */
+	TYPE_DNS_SERVERS,  /* struct conf_list of ADDRESS or ADDRESS@PORT */
+	TYPE_FINGERPRINTS, /* struct conf_list of 64 hex digits */
+	TYPE_AUTH,         /* struct conf_list of choices */
+	TYPE_MX,           /* struct conf_list of host names, "*." in front allowed */
+	TYPE_CIDRS,        /* conf_server.deny_count, .deny */
+	TYPE_DURATIONS,    /* conf.retry.after_count, .after_ms */
+	TYPE_SERVER_NAMES, /* conf.primary_count, .primary or conf_route.server_count, .server */
+	TYPE_COUNT_OF_TYPES
+};
+#define TYPE_LIST_FIRST TYPE_LIMITS
+
+enum conf_availability { NOW, LATER };
+enum conf_titling { PLAIN, TITLED };
+
+struct conf_section {
+	const char *name;
+	enum conf_section_id parent;
+	enum conf_titling titling;
+	enum conf_availability available;
+	const char *doc;
+};
+
+struct conf_option {
+	enum conf_section_id section;
+	const char *name;
+	enum conf_type type;
+	uint64_t min, max;
+	const char *choices;
+	const char *fallback; /* default as text */
+	enum conf_availability available;
+	size_t offset; /* of the field in its struct */
+	const char *doc;
+};
+
+extern const struct conf_section conf_sections[SECTION_COUNT];
+extern const struct conf_option conf_options[];
+extern const unsigned conf_option_count;
+
+const struct conf_option *conf_option_find(enum conf_section_id section, struct slice name);
+/* The section called `name` inside `parent`, or SECTION_COUNT. */
+enum conf_section_id conf_section_find(enum conf_section_id parent, struct slice name);
+/* Writes "; did you mean "port"?" or "; it belongs in ..." or nothing. */
+void conf_suggest(struct buf *out, enum conf_section_id section, struct slice name);
+/* Position of `word` among the choices, or -1; *is_later tells that it is marked "!". */
+int conf_choice_find(const char *choices, struct slice word, bool *is_later);
+/* "relay, direct or gmail" */
+void conf_choices_format(struct buf *out, const char *choices);
+
+/* One provider's settings; NULL when there is none called so. */
+struct conf_preset {
+	const char *name, *host;
+	unsigned port;
+	const char *limits;
+	unsigned max_connections, reconnect_every;
+};
+extern const struct conf_preset conf_presets[];
+extern const unsigned conf_preset_count;
+const struct conf_preset *conf_preset_find(const char *name);
+
+/* Mistakes while they are gathered; sorted by line when they are handed over. */
+struct conf_mistake {
+	unsigned line;
+	unsigned order;
+	char *text;
+};
+struct conf_report {
+	const char *path;
+	unsigned count, dropped;
+	struct conf_mistake *mistake;
+};
+/* option may be NULL. line 0: about the file as a whole. */
+void conf_mistake_add(struct conf_report *r, unsigned line, const char *option, const char *format, ...)
+	PRINTF_LIKE(4, 5);
+void conf_report_finish(struct conf_report *r, struct conf_errors *errors); /* sorts, moves the texts, releases r */
+
+/* One value as it stands in the file, quotes and escapes resolved. */
+struct conf_raw {
+	unsigned line;
+	char *text;
+};
+
+struct conf_reader {
+	struct conf *conf;
+	struct conf_report report;
+	bool is_all_available; /* for tests: pretends that every row says NOW */
+	char *folder;          /* absolute, of the file: base of relative paths */
+};
+
+/*
+ * The file's structure, checked before libconfuse sees it: libconfuse stops at its first mistake, we go on. `clean` is
+ * the text without comments, with every mistake's statement left out, at the same lines.
+ */
+struct conf_scan {
+	struct buf clean;
+	unsigned line_count[SECTION_COUNT]; /* titled sections in order of the file */
+	unsigned *line[SECTION_COUNT];
+};
+void conf_scan(struct conf_reader *r, struct slice text, struct conf_scan *out);
+void conf_scan_release(struct conf_scan *s);
+
+/* Values: reports what is wrong with them and stores them in the field. */
+void conf_value_apply(struct conf_reader *r, const struct conf_option *o, void *base, const struct conf_raw *values,
+		      unsigned count);
+void conf_value_default(struct conf_reader *r, const struct conf_option *o, void *base);
+void conf_value_release(const struct conf_option *o, void *base);
+void *conf_value_field(const struct conf_option *o, void *base);
+
+/* "200/hour recipients": fills *out (zeroed) or writes what is wrong and what would be right. */
+bool conf_limit_parse(struct slice text, struct conf_limit *out, struct buf *wrong) MUST_CHECK;
+void conf_limits_release(struct conf_limits *l);
+void conf_limits_add(struct conf_limits *l, const struct conf_limit *taken);
+
+/* Small checks of names and addresses; pure. */
+bool conf_is_host_name(struct slice s); /* RFC 1123, or U-labels in UTF-8 */
+bool conf_is_ip(struct slice s);        /* v4 or v6, no brackets */
+bool conf_cidr_parse(struct slice s, struct conf_cidr *out) MUST_CHECK;
+bool conf_is_mx_pattern(struct slice s);
+void conf_deny_add(struct conf_server *s, const struct conf_cidr *block); /* and its forms inside IPv6 */
+void conf_deny_default(struct conf_server *s);
+void conf_list_add(struct conf_list *l, struct slice item);
+void conf_list_release(struct conf_list *l);
+
+/* Where a field was set: its line, 0 when it was not. Sorted once all are in. */
+void conf_origin_add(struct conf *c, const void *field, unsigned line);
+void conf_origin_sort(struct conf *c);
+
+/* Defaults that depend on other options or the host, and rules between options. */
+void conf_rules_apply(struct conf_reader *r);
+void conf_server_rules_apply(struct conf_reader *r, struct conf_server *s);
+char *conf_host_fqdn(void); /* never asks DNS */
+
+/* The whole of conf_read() on text in memory. is_all_available: see struct conf_reader. */
+struct conf *conf_read_text(const char *path, struct slice text, bool is_all_available,
+			    struct conf_errors *errors) MUST_CHECK;
+#endif

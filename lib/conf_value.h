@@ -1,0 +1,34 @@
+/* conf_value.h - shared by conf_value.c (single values) and conf_value_list.c (elements of lists). */
+#ifndef LIB_CONF_VALUE_H
+#define LIB_CONF_VALUE_H
+#include "lib/conf_private.h"
+
+/* One value on its way from the file into its field. */
+struct conf_value {
+	struct conf_reader *reader;
+	const struct conf_option *option;
+	void *base, *field;
+	struct slice text; /* NUL-free and printable; borrowed */
+	unsigned line;
+};
+
+_Static_assert(sizeof(enum conf_tls) == sizeof(int) && sizeof(enum log_format) == sizeof(int),
+	       "choices are stored as int");
+
+void conf_value_wrong(struct conf_value *v, const char *format, ...) PRINTF_LIKE(2, 3);
+bool conf_value_is_available(const struct conf_value *v, bool is_later);
+int conf_value_choose(struct conf_value *v);
+bool conf_value_duration(struct conf_value *v, uint64_t min_s, uint64_t max_s, uint64_t *ms) MUST_CHECK;
+
+/* Each adds one element to its list. */
+void conf_value_limit(struct conf_value *v);
+void conf_value_patterns(struct conf_value *v);
+void conf_value_source(struct conf_value *v);
+void conf_value_dns_server(struct conf_value *v);
+void conf_value_fingerprint(struct conf_value *v);
+void conf_value_auth(struct conf_value *v);
+void conf_value_mx(struct conf_value *v);
+void conf_value_cidr(struct conf_value *v);
+void conf_value_wait(struct conf_value *v);
+void conf_value_server_name(struct conf_value *v);
+#endif
