@@ -23,7 +23,7 @@ from pathlib import Path
 from fake_smtp import free_address
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("POSTERN_BUILD", ROOT / "build"))
+BUILD = Path(os.environ.get("POSTERN_BUILD", ROOT / "build")).resolve()
 SINK = BUILD / "tests/fake/sink"
 SANITIZED = "asan" in BUILD.name
 SLOW = 4 if SANITIZED else 1   # time-outs of tests are multiplied by this
