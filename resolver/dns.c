@@ -1,8 +1,8 @@
 /*
  * dns.c - questions to DNS, answered in the loop.
  *
- * Two contexts of libunbound share the loop: one caches as DNS says; the other keeps no negative answer, and is asked
- * when a "does not exist" has to be confirmed. libunbound's habits that shape this file (1.17): its callback reports
+ * Two contexts of libunbound share the loop: one caches as DNS says; the other caches nothing, and is asked when a "does
+ * not exist" has to be confirmed. libunbound's habits that shape this file (1.17): its callback reports
  * rcode 0 for NXDOMAIN (the packet tells), hands over forged records with sec == 1 (bogus), a packet length that means
  * nothing when rcode != 0, and calls back from inside ub_resolve_event() when the answer is cached.
  */
@@ -14,7 +14,7 @@
 #include <unbound.h>
 #include <unistd.h>
 
-enum { CLASS_IN = 1, SEC_BOGUS = 1, SEC_SECURE = 2, CONFIG_BYTES_MAX = 8192 };
+enum { CLASS_IN = 1, SEC_BOGUS = 1, SEC_SECURE = 2, CONFIG_BYTES_MAX = 16384 };
 
 struct dns_query {
 	TAILQ_ENTRY(dns_query) link; /* in open or answered */
@@ -71,15 +71,53 @@ static const char CONFIG_CACHED[] = " msg-cache-size: 4m\n"
 				    " rrset-cache-size: 8m\n"
 				    " key-cache-size: 1m\n"
 				    " neg-cache-size: 256k\n"
-				    " cache-max-negative-ttl: 300\n";
+				    " cache-max-negative-ttl: 300\n"; /* holds for both: the library keeps it in a global */
 static const char CONFIG_FRESH[] = " msg-cache-size: 256k\n"
-				   " rrset-cache-size: 512k\n"
-				   " key-cache-size: 256k\n"
+				   " rrset-cache-size: 256k\n"
+				   " key-cache-size: 512k\n"
 				   " neg-cache-size: 64k\n"
-				   " cache-max-negative-ttl: 0\n";
+				   " cache-max-negative-ttl: 300\n";
+
+/* The name servers of this machine; without file or entry it is the machine itself, resolv.conf(5). */
+static void put_system_servers(struct buf *text)
+{
+	enum { SERVERS_MAX = 3, LINE_MAX_BYTES = 1024 }; /* as in glibc: MAXNS */
+	static const char GOOD[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.:%_-";
+	char line[LINE_MAX_BYTES];
+	unsigned count = 0;
+	FILE *in = fopen("/etc/resolv.conf", "re");
+
+	while (in && count < SERVERS_MAX && fgets(line, sizeof(line), in)) {
+		size_t key = strspn(line, " \t"), at, len;
+
+		if (strncmp(line + key, "nameserver", 10) != 0 || !strchr(" \t", line[key + 10]))
+			continue;
+		at = key + 10 + strspn(line + key + 10, " \t");
+		len = strspn(line + at, GOOD);
+		if (len == 0)
+			continue;
+		buf_printf(text, " forward-addr: %.*s\n", (int)len, line + at);
+		count++;
+	}
+	if (in)
+		fclose(in);
+	if (count == 0)
+		buf_put_str(text, " forward-addr: 127.0.0.1\n");
+}
+
+static void put_servers(struct buf *text, const struct conf *conf, bool is_cached)
+{
+	buf_put_str(text, "forward-zone:\n name: \".\"\n");
+	if (!is_cached)
+		buf_put_str(text, " forward-no-cache: yes\n");
+	for (unsigned i = 0; i < conf->dns.servers.count; i++)
+		buf_printf(text, " forward-addr: %s\n", conf->dns.servers.item[i]);
+	if (conf->dns.servers.count == 0)
+		put_system_servers(text);
+}
 
 /* The library reads configuration from files only. */
-static bool load_config(struct ub_ctx *ctx, const char *special, bool is_lenient, struct buf *why)
+static bool load_config(const struct dns *dns, struct ub_ctx *ctx, bool is_cached, struct buf *why)
 {
 	char path[64];
 	struct buf text;
@@ -87,41 +125,21 @@ static bool load_config(struct ub_ctx *ctx, const char *special, bool is_lenient
 
 	buf_init(&text, CONFIG_BYTES_MAX);
 	buf_put_str(&text, CONFIG_COMMON);
-	buf_put_str(&text, special);
-	if (is_lenient)
+	buf_put_str(&text, is_cached ? CONFIG_CACHED : CONFIG_FRESH);
+	if (!dns->has_own_anchor)
 		buf_put_str(&text, " harden-dnssec-stripped: no\n");
-	if (fd >= 0 && write(fd, text.ptr, text.len) == (ssize_t)text.len) {
+	put_servers(&text, dns->conf, is_cached);
+	if (text.failed) {
+		buf_put_str(why, "dns.servers: too many");
+	} else if (fd >= 0 && write(fd, text.ptr, text.len) == (ssize_t)text.len) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		rc = ub_ctx_config(ctx, path);
 	}
-	if (rc != 0)
+	if (rc != 0 && why->len == 0)
 		buf_printf(why, "cannot configure libunbound: %s (is /proc mounted?)", ub_strerror(rc));
 	if (fd >= 0)
 		close(fd);
 	buf_release(&text);
-	return rc == 0;
-}
-
-static bool set_servers(struct ub_ctx *ctx, const struct conf *conf, struct buf *why)
-{
-	static const char RESOLV_CONF[] = "/etc/resolv.conf";
-	int rc;
-
-	for (unsigned i = 0; i < conf->dns.servers.count; i++) {
-		rc = ub_ctx_set_fwd(ctx, conf->dns.servers.item[i]);
-		if (rc != 0) {
-			buf_printf(why, "dns.servers: %s: %s", conf->dns.servers.item[i], ub_strerror(rc));
-			return false;
-		}
-	}
-	if (conf->dns.servers.count > 0)
-		return true;
-	/* without the file it is the server on this machine, resolv.conf(5) */
-	rc = ub_ctx_resolvconf(ctx, RESOLV_CONF);
-	if (rc == UB_READFILE)
-		rc = ub_ctx_set_fwd(ctx, "127.0.0.1");
-	if (rc != 0)
-		buf_printf(why, "%s: %s", RESOLV_CONF, ub_strerror(rc));
 	return rc == 0;
 }
 
@@ -169,7 +187,7 @@ static bool finalise(struct ub_ctx *ctx, const char *anchor, struct buf *why)
 	return rc == 0;
 }
 
-static struct ub_ctx *open_context(struct dns *dns, const char *special, const char *anchor, struct buf *why)
+static struct ub_ctx *open_context(struct dns *dns, bool is_cached, const char *anchor, struct buf *why)
 {
 	struct ub_ctx *ctx = ub_ctx_create_event(loop_base(dns->loop));
 
@@ -178,8 +196,7 @@ static struct ub_ctx *open_context(struct dns *dns, const char *special, const c
 		return NULL;
 	}
 	ub_ctx_debugout(ctx, dns->log);
-	if (load_config(ctx, special, !dns->has_own_anchor, why) && set_servers(ctx, dns->conf, why) &&
-	    finalise(ctx, anchor, why))
+	if (load_config(dns, ctx, is_cached, why) && finalise(ctx, anchor, why))
 		return ctx;
 	ub_ctx_delete(ctx);
 	return NULL;
@@ -214,10 +231,10 @@ struct dns *dns_new(struct loop *loop, const struct conf *conf, struct buf *why)
 		goto fail;
 	}
 	setvbuf(dns->log, NULL, _IOLBF, 0);
-	dns->cached = open_context(dns, CONFIG_CACHED, anchor, why);
+	dns->cached = open_context(dns, true, anchor, why);
 	if (!dns->cached)
 		goto fail;
-	dns->fresh = open_context(dns, CONFIG_FRESH, anchor, why);
+	dns->fresh = open_context(dns, false, anchor, why);
 	if (!dns->fresh)
 		goto fail;
 	return dns;
