@@ -128,6 +128,11 @@ bool channel_is_full(const struct channel *ch)
 	return ch->queue_count >= CHANNEL_QUEUE_MAX;
 }
 
+bool channel_is_flushed(const struct channel *ch)
+{
+	return ch->queue_count == 0;
+}
+
 static void tell_room(void *arg)
 {
 	struct channel *ch = arg;

@@ -33,6 +33,8 @@ struct msg_head channel_head(const struct channel *ch);
 /* Writes at once or queues; copies the packet. Ask channel_is_full() before taking on work that will send. */
 void channel_send(struct channel *ch, const struct packet *p);
 bool channel_is_full(const struct channel *ch);
+/* Everything sent so far is in the pipe, where it outlives us; nothing waits in memory. */
+bool channel_is_flushed(const struct channel *ch);
 /* Called (deferred, from the loop) when a channel that was full has fallen below half. */
 void channel_on_room(struct channel *ch, loop_cb fn, void *arg);
 /* Read now what is in the pipe: before declaring a dead partner's work lost. */

@@ -1,0 +1,119 @@
+/* delivery.c - one message for some of its recipients. */
+#include "smtpout/delivery.h"
+#include "lib/address.h"
+#include "lib/idn.h"
+#include "lib/spool.h"
+#include "lib/text.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+struct delivery *delivery_new(const struct msg_deliver *m)
+{
+	struct delivery *d = xcalloc(1, sizeof(*d) + m->rcpts.count * sizeof(d->index[0]));
+
+	d->queue_id = m->queue_id;
+	d->group = m->group;
+	d->attempt = m->attempt;
+	d->arrived.ms = (int64_t)m->arrived_ms;
+	d->scheduled.ms = (int64_t)m->scheduler_ms;
+	d->active.ms = (int64_t)m->active_ms;
+	d->begun = d->active;
+	d->board_slot = -1;
+	d->fd = -1;
+	d->rcpt_count = m->rcpts.count;
+	for (unsigned i = 0; i < d->rcpt_count; i++)
+		d->index[i] = msg_u32(&m->rcpts, i);
+	return d;
+}
+
+void delivery_free(struct delivery **delivery)
+{
+	struct delivery *d = *delivery;
+
+	if (!d)
+		return;
+	if (d->fd >= 0)
+		close(d->fd);
+	engine_mail_release(&d->mail);
+	queuefile_release(&d->qf);
+	buf_release(&d->converted);
+	free(d->rcpt);
+	free(d);
+	*delivery = NULL;
+}
+
+/* An ASCII local part at an internationalised domain needs no SMTPUTF8: the domain's A-labels do. */
+static struct slice wire_address(struct delivery *d, struct slice address)
+{
+	struct address_parts parts;
+	size_t begin = d->converted.len;
+
+	if (text_is_ascii(address) || address_parse(address, &parts) != ADDRESS_OK || parts.is_utf8)
+		return address;
+	if (!buf_reserve(&d->converted, ADDRESS_MAX + 1))
+		return address;
+	buf_put_slice(&d->converted, parts.local);
+	buf_put_char(&d->converted, '@');
+	if (!idn_to_ascii(&d->converted, parts.domain))
+		return address;
+	return (struct slice){ d->converted.ptr + begin, d->converted.len - begin };
+}
+
+/* Slices point into d->converted, so it must not move: room for all is taken first. */
+static void convert_addresses(struct delivery *d)
+{
+	bool is_ascii = text_is_ascii(d->qf.sender);
+	size_t room = ((size_t)d->rcpt_count + 1) * (ADDRESS_MAX + 2);
+
+	for (unsigned i = 0; i < d->rcpt_count; i++)
+		is_ascii = is_ascii && text_is_ascii(d->rcpt[i]);
+	if (is_ascii)
+		return;
+	buf_init(&d->converted, 2 * room);
+	if (!buf_reserve(&d->converted, room))
+		return;
+	d->mail.sender = wire_address(d, d->qf.sender);
+	for (unsigned i = 0; i < d->rcpt_count; i++)
+		d->rcpt[i] = wire_address(d, d->rcpt[i]);
+}
+
+static char *fill_mail(struct delivery *d)
+{
+	if (d->rcpt_count == 0 || d->rcpt_count > ENGINE_RCPT_MAX)
+		return xasprintf("%u recipients in one transaction", d->rcpt_count);
+	d->rcpt = xcalloc(d->rcpt_count, sizeof(*d->rcpt));
+	for (unsigned i = 0; i < d->rcpt_count; i++) {
+		if (d->index[i] >= d->qf.rcpt_count)
+			return xasprintf("the message has no recipient %u", d->index[i]);
+		d->rcpt[i] = d->qf.rcpt[d->index[i]].address;
+	}
+	d->mail.sender = d->qf.sender;
+	d->mail.rcpt = d->rcpt;
+	d->mail.rcpt_count = d->rcpt_count;
+	d->mail.size_bytes = d->qf.size_bytes;
+	d->mail.is_8bit = d->qf.flags & (QUEUEFILE_8BIT | QUEUEFILE_UTF8);
+	d->mail.is_utf8 = d->qf.flags & QUEUEFILE_UTF8;
+	d->mail.owner = d;
+	convert_addresses(d);
+	return NULL;
+}
+
+char *delivery_open(struct delivery *d, int queue_fd)
+{
+	char path[SPOOL_PATH_MAX], *why;
+	enum queuefile_result result;
+
+	spool_queue_path(d->queue_id, path);
+	d->fd = openat(queue_fd, path + strlen("queue/"), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (d->fd < 0)
+		return xasprintf("the queue file cannot be opened: %s", strerrordesc_np(errno));
+	result = queuefile_read(d->fd, &d->qf);
+	if (result == QUEUEFILE_IO)
+		return xasprintf("the queue file cannot be read: %s", strerrordesc_np(errno));
+	if (result != QUEUEFILE_OK || d->qf.id != d->queue_id)
+		return xstrdup("the queue file is damaged");
+	why = fill_mail(d);
+	d->is_open = why == NULL;
+	return why;
+}

@@ -1,0 +1,31 @@
+/* delivery.h - one message for some of its recipients, from DELIVER to the last REPORT. */
+#ifndef SMTPOUT_DELIVERY_H
+#define SMTPOUT_DELIVERY_H
+#include "lib/queuefile.h"
+#include "smtpout/engine.h"
+
+struct delivery {
+	struct delivery *next; /* in its session's list, in the order of DELIVER */
+	uint64_t queue_id;
+	uint16_t group, attempt;
+	struct wall arrived, scheduled, active, begun;
+	bool is_open, is_in_engine;
+	int board_slot; /* -1: its dot is not on the way */
+	/* Once open: */
+	int fd;
+	struct queuefile qf;
+	struct slice *rcpt;    /* addresses in the order of `index`, as they go on the wire */
+	struct buf converted;  /* domains turned into A-labels */
+	struct engine_mail mail;
+	unsigned rcpt_count;
+	uint32_t index[]; /* of the recipients in the queue file */
+};
+
+struct delivery *delivery_new(const struct msg_deliver *m);
+void delivery_free(struct delivery **d);
+/*
+ * Opens XX/ID beneath the queue directory, reads its header and fills d->mail. NULL when all is well, else why not
+ * (caller frees): then only the ids of the delivery can be used.
+ */
+char *delivery_open(struct delivery *d, int queue_fd) MUST_CHECK;
+#endif

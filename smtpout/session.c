@@ -1,0 +1,455 @@
+/* session.c - one session: hosts in order, the connection, the engine's actions, the end. */
+#include "smtpout/session.h"
+#include "lib/hosts.h"
+#include "lib/log.h"
+#include "smtpout/session_impl.h"
+#include <arpa/inet.h>
+
+static void connect_host(struct session *s);
+
+/* --- texts --- */
+
+static void set_text(char **slot, char *taken)
+{
+	free(*slot);
+	*slot = taken;
+}
+
+static void name_peer(struct session *s, const struct host_address *a)
+{
+	struct buf address;
+
+	buf_init(&address, INET6_ADDRSTRLEN + 1);
+	if (a)
+		host_address_format(&address, a);
+	set_text(&s->peer, xasprintf("%s[%s]", s->host, a ? buf_text(&address) : "none"));
+	set_text(&s->relay, a ? xasprintf("%s:%u", s->peer, s->server->port) : xstrdup("none"));
+	buf_release(&address);
+}
+
+/* --- the end --- */
+
+static void free_session(void *arg)
+{
+	struct session *s = arg;
+
+	loop_timer_free(&s->timer);
+	reply_parser_release(&s->parser);
+	buf_release(&s->input);
+	buf_release(&s->output);
+	if (s->has_engine)
+		engine_release(&s->engine);
+	free(s->failure.text);
+	free(s->hosts);
+	free(s->host);
+	free(s->peer);
+	free(s->relay);
+	free(s);
+}
+
+static void close_connection(struct session *s)
+{
+	dial_free(&s->dial);
+	transport_close(&s->io);
+	s->is_shaking_hands = false;
+	s->sending = NULL;
+	buf_release(&s->output);
+	buf_release(&s->input);
+	reply_parser_release(&s->parser);
+	s->output_since_ms = s->envelope_since_ms = 0;
+}
+
+static void session_down(struct session *s, const struct engine_outcome *why)
+{
+	struct channel *ch = report_book_channel(s->w->book);
+	struct msg_head head = channel_head(ch);
+	struct packet p;
+	struct msg_session_down m = {
+		.session = s->id, .server = s->server_index, .cause = why->cause, .code = why->code,
+		.dsn = slice_of(why->dsn), .text = slice_of(why->text ? why->text : ""),
+		.relay = slice_of(s->relay ? s->relay : "none"),
+	};
+
+	close_connection(s);
+	session_hand_back(s);
+	msg_encode_session_down(&p, &head, &m);
+	report_book_send(s->w->book, &p);
+	table_remove(&s->w->sessions, &s->node);
+	s->is_dead = true;
+	loop_defer(s->w->loop, free_session, s);
+}
+
+/* Of several hosts' failures the last counts, but a refusal for good never hides one that may pass. */
+static void remember_failure(struct session *s, const struct engine_outcome *why)
+{
+	if (s->failure.text && why->code >= 500 && s->failure.code < 500)
+		return;
+	free(s->failure.text);
+	s->failure = *why;
+	s->failure.text = xstrdup(why->text ? why->text : "");
+}
+
+/* The connection to this host is over before mail could go: the next host, or the end. */
+static void next_host(struct session *s, const struct engine_outcome *why)
+{
+	remember_failure(s, why);
+	close_connection(s);
+	s->is_clear_only = false;
+	if (++s->host_index < s->host_count && !s->is_hanging_up)
+		connect_host(s);
+	else
+		session_down(s, &s->failure);
+}
+
+void session_connection_over(struct session *s)
+{
+	if (s->was_up || s->engine.failure.cause == FAILURE_NONE)
+		session_down(s, &s->engine.failure);
+	else
+		next_host(s, &s->engine.failure);
+}
+
+void session_fail_connection(struct session *s, enum failure_cause cause, const char *dsn, char *text_taken)
+{
+	struct engine_outcome why = { .cause = (uint8_t)cause, .text = text_taken };
+
+	snprintf(why.dsn, sizeof(why.dsn), "%s", dsn);
+	next_host(s, &why);
+	free(text_taken);
+}
+
+/* --- deadlines --- */
+
+static void arm(struct session *s, int64_t now)
+{
+	int64_t deadline = session_deadline(s);
+
+	if (deadline == 0 || (s->armed_ms > 0 && s->armed_ms <= deadline))
+		return;
+	s->armed_ms = deadline;
+	loop_timer_set_ms(s->timer, deadline > now ? (uint64_t)(deadline - now) : 0);
+}
+
+static void tls_failed(struct session *s, const char *why);
+
+static void on_timer(void *arg)
+{
+	struct session *s = arg;
+	int64_t now = clock_mono().ms, deadline = session_deadline(s);
+
+	s->armed_ms = 0;
+	if (deadline == 0 || now < deadline) {
+		arm(s, now);
+		return;
+	}
+	if (s->is_shaking_hands) {
+		tls_failed(s, "the handshake timed out");
+		return;
+	}
+	engine_lost(&s->engine, true, "");
+	session_run(s);
+}
+
+/* --- TLS --- */
+
+static bool is_wrapper(const struct session *s)
+{
+	return s->server->is_tls_wrapper;
+}
+
+/*
+ * Opportunistic: the same host again, in clear. Never where a password would follow it, and not where TLS is spoken
+ * from the first byte.
+ */
+static void tls_failed(struct session *s, const char *why)
+{
+	char *text = xasprintf("Cannot start TLS: handshake with %s failed: %s", s->peer, why);
+
+	if (s->server->tls == TLS_OPPORTUNISTIC && !is_wrapper(s) && !s->server->username && !s->is_clear_only) {
+		log_info("%s; trying without", text);
+		free(text);
+		close_connection(s);
+		s->is_clear_only = true;
+		connect_host(s);
+		return;
+	}
+	session_fail_connection(s, FAILURE_TLS, "4.7.5", text);
+}
+
+void session_handshake(struct session *s)
+{
+	switch (transport_handshake(&s->io)) {
+	case IO_AGAIN:
+		transport_watch(&s->io, false);
+		arm(s, clock_mono().ms);
+		return;
+	case IO_DONE:
+		break;
+	case IO_CLOSED:
+		tls_failed(s, "the server closed the connection");
+		return;
+	case IO_FAILED:
+		tls_failed(s, s->io.error);
+		return;
+	}
+	s->is_shaking_hands = false;
+	s->since_ms = clock_mono().ms;
+	if (is_wrapper(s))
+		engine_connected(&s->engine, true);
+	else
+		engine_secured(&s->engine);
+	session_run(s);
+}
+
+static void begin_handshake(struct session *s)
+{
+	s->is_shaking_hands = true;
+	s->since_ms = clock_mono().ms;
+	transport_start_tls(&s->io, s->w->policy[s->server_index], s->host);
+	session_handshake(s);
+}
+
+/* --- the engine's actions --- */
+
+static void tell_up(struct session *s)
+{
+	struct msg_head head = channel_head(report_book_channel(s->w->book));
+	struct packet p;
+	struct msg_session_up m = {
+		.session = s->id, .relay = slice_of(s->relay), .size_limit = s->engine.ehlo.size_limit_bytes,
+		.rcpt_limit = s->engine.ehlo.rcpt_limit, .mail_limit = s->engine.ehlo.mail_limit,
+	};
+
+	s->was_up = true;
+	free(s->hosts); /* no other host will be tried */
+	s->hosts = NULL;
+	s->host_count = 0;
+	msg_encode_session_up(&p, &head, &m);
+	report_book_send(s->w->book, &p);
+}
+
+static void send_commands(struct session *s)
+{
+	if (engine_owed(&s->engine) == 0)
+		s->since_ms = clock_mono().ms;
+	session_write(s, s->engine.out.ptr, s->engine.out.len);
+	if (s->engine.state != ENGINE_OVER)
+		engine_sent(&s->engine);
+}
+
+/* Returns false when the session changed hands: closed, shaking hands, or gone. */
+static bool act(struct session *s, enum engine_action action, struct engine_mail *mail)
+{
+	switch (action) {
+	case ENGINE_MAIL_DONE:
+		session_finish(s, mail->owner);
+		return true;
+	case ENGINE_UP:
+		tell_up(s);
+		return true;
+	case ENGINE_SEND:
+		send_commands(s);
+		return true;
+	case ENGINE_BODY:
+		session_begin_body(s, mail->owner);
+		return true;
+	case ENGINE_START_TLS:
+		begin_handshake(s);
+		return false;
+	case ENGINE_CLOSE:
+		session_connection_over(s);
+		return false;
+	case ENGINE_NONE:
+		break;
+	}
+	return false;
+}
+
+/* What the deadlines are counted from, and which readiness matters. */
+static void settle_down(struct session *s)
+{
+	const struct engine_mail *m = s->engine.mail[0];
+	bool has_output = session_has_output(s);
+	int64_t now = clock_mono().ms;
+
+	if (!has_output && s->output_since_ms > 0) {
+		s->output_since_ms = 0;
+		s->since_ms = now; /* the reply's time begins when all is written */
+	} else if (has_output && s->output_since_ms == 0) {
+		s->output_since_ms = now;
+		s->output_bytes = 0;
+	}
+	if (!m || m->stage != MAIL_ENVELOPE)
+		s->envelope_since_ms = 0;
+	else if (s->envelope_since_ms == 0 || s->envelope_of != m)
+		s->envelope_since_ms = now;
+	s->envelope_of = m;
+	transport_watch(&s->io, has_output);
+	arm(s, now);
+}
+
+void session_run(struct session *s)
+{
+	struct engine_mail *mail;
+	enum engine_action action;
+
+	for (;;) {
+		session_feed(s);
+		if (s->is_hanging_up && !s->next_up && s->engine.state == ENGINE_READY)
+			engine_hang_up(&s->engine);
+		action = engine_next(&s->engine, &mail);
+		if (action == ENGINE_NONE) {
+			settle_down(s);
+			return;
+		}
+		if (!act(s, action, mail))
+			return;
+	}
+}
+
+static void on_io(void *arg, int fd UNUSED, unsigned events)
+{
+	struct session *s = arg;
+
+	if (s->is_shaking_hands) {
+		session_handshake(s);
+		return;
+	}
+	if (events & LOOP_READ || s->io.tls)
+		session_read(s);
+	if (session_has_output(s) && s->engine.state != ENGINE_OVER)
+		session_push_output(s);
+	session_run(s);
+}
+
+/* --- connecting --- */
+
+static enum engine_tls starttls_level(const struct session *s)
+{
+	if (s->server->tls == TLS_NONE || s->is_clear_only || is_wrapper(s) || !s->w->policy[s->server_index])
+		return ENGINE_TLS_NEVER;
+	return s->server->tls == TLS_OPPORTUNISTIC ? ENGINE_TLS_MAY : ENGINE_TLS_MUST;
+}
+
+static void on_dial(void *arg, const struct dial_end *end)
+{
+	struct session *s = arg;
+
+	name_peer(s, end->address);
+	if (end->fd < 0) {
+		char *text = end->address ? xasprintf("connect to %s: %s", s->relay, end->error) :
+					    xasprintf("connect to %s: %s", s->host, end->error);
+
+		session_fail_connection(s, end->is_local ? FAILURE_LOCAL : FAILURE_CONNECT, "4.4.1", text);
+		return;
+	}
+	transport_open(&s->io, s->w->loop, end->fd, on_io, s);
+	dial_free(&s->dial);
+	if (s->has_engine)
+		engine_release(&s->engine);
+	engine_init(&s->engine, s->w->conf->hostname, s->peer, starttls_level(s));
+	s->has_engine = true;
+	reply_parser_init(&s->parser);
+	s->since_ms = clock_mono().ms;
+	if (is_wrapper(s)) {
+		begin_handshake(s);
+		return;
+	}
+	engine_connected(&s->engine, false);
+	session_run(s);
+}
+
+static void connect_host(struct session *s)
+{
+	static struct hosts hosts; /* 8 KiB that no session needs to keep */
+	struct slice bytes = { s->hosts, s->hosts_len };
+
+	if (!hosts_decode(bytes, &hosts) || s->host_index >= hosts.count)
+		BUG("the host list of session %u does not decode again", s->id);
+	set_text(&s->host, xstrdup(hosts.host[s->host_index].name));
+	s->dial = dial_new(s->w->loop, &hosts.host[s->host_index], s->server, s->id, on_dial, s);
+}
+
+bool session_open(struct worker *w, const struct msg_connect *m)
+{
+	static struct hosts hosts;
+	struct session *s;
+
+	if (m->server >= w->conf->server_count || !hosts_decode(m->hosts, &hosts) || hosts.count == 0 ||
+	    session_find(w, m->session))
+		return false;
+	s = xcalloc(1, sizeof(*s));
+	s->w = w;
+	s->id = m->session;
+	s->server_index = m->server;
+	s->server = &w->conf->server[m->server];
+	s->host_count = hosts.count;
+	s->hosts = xstrndup(m->hosts.ptr, m->hosts.len);
+	s->hosts_len = m->hosts.len;
+	s->relay = xstrdup("none");
+	buf_init(&s->input, WORKER_INPUT_BYTES);
+	s->timer = loop_timer_new(w->loop, on_timer, s);
+	table_add(&w->sessions, &s->node, s->id);
+	if (w->is_draining || w->sessions.count > WORKER_SESSIONS_MAX) {
+		struct engine_outcome why = { .cause = FAILURE_LOCAL, .dsn = "4.3.2",
+					      .text = (char *)"this process takes no more sessions" };
+
+		session_down(s, &why);
+		return true;
+	}
+	if (!w->policy[m->server] && s->server->tls != TLS_NONE && s->server->tls != TLS_OPPORTUNISTIC) {
+		struct engine_outcome why = { .cause = FAILURE_TLS, .dsn = "4.7.5",
+					      .text = (char *)"the certificates of this server could not be loaded" };
+
+		session_down(s, &why);
+		return true;
+	}
+	connect_host(s);
+	return true;
+}
+
+struct session *session_of_node(struct table_node *node)
+{
+	return TABLE_OBJECT(node, struct session, node);
+}
+
+struct session *session_find(struct worker *w, uint32_t id)
+{
+	for (struct table_node *n = table_first(&w->sessions, id); n; n = table_next(n)) {
+		if (session_of_node(n)->id == id)
+			return session_of_node(n);
+	}
+	return NULL;
+}
+
+void session_wake(struct session *s)
+{
+	if (!s->is_dead && s->engine.state == ENGINE_READY && s->io.is_open && !s->is_shaking_hands)
+		session_run(s);
+}
+
+void session_hang_up(struct session *s)
+{
+	s->is_hanging_up = true;
+	if (!s->was_up && !s->next_up) {
+		session_down(s, &(struct engine_outcome){ .cause = FAILURE_NONE });
+		return;
+	}
+	session_wake(s);
+}
+
+void session_drain(struct session *s)
+{
+	session_hand_back(s);
+	session_hang_up(s);
+}
+
+uint32_t session_id(const struct session *s)
+{
+	return s->id;
+}
+
+uint16_t session_server(const struct session *s)
+{
+	return s->server_index;
+}

@@ -1,0 +1,172 @@
+/* session_mail.c - deliveries on their way through a session, and what is reported of them. */
+#include "lib/log.h"
+#include "lib/spool.h"
+#include "smtpout/session_impl.h"
+
+static void unlink_delivery(struct session *s, struct delivery *d)
+{
+	struct delivery **at = &s->first, *before = NULL;
+
+	while (*at != d) {
+		before = *at;
+		at = &before->next;
+	}
+	*at = d->next;
+	if (s->last == d)
+		s->last = before;
+	if (s->next_up == d)
+		s->next_up = d->next;
+	s->delivery_count--;
+}
+
+static struct report report_about(const struct session *s, const struct delivery *d)
+{
+	return (struct report){
+		.session = s->id, .server = s->server_index, .group = d->group, .attempt = d->attempt,
+		.queue_id = d->queue_id, .relay = s->relay, .arrived = d->arrived, .scheduled = d->scheduled,
+		.active = d->active, .begun = d->begun, .done = clock_wall(), .board_slot = -1,
+	};
+}
+
+/* One report for all recipients: `text` tells why nothing, or not all, could be done. */
+static void report_whole(struct session *s, struct delivery *d, enum verdict verdict, enum failure_cause cause,
+			 const char *text)
+{
+	struct report r = report_about(s, d);
+
+	r.verdict = (uint8_t)verdict;
+	r.cause = (uint8_t)cause;
+	r.dsn = verdict == VERDICT_UNSENT ? "" : "4.3.0";
+	r.text = text;
+	r.is_last = true;
+	r.rcpt_count = d->rcpt_count;
+	r.index = d->index;
+	report_book_add(s->w->book, &r);
+}
+
+/* The recipients that got the k-th outcome. */
+static void report_outcome(struct session *s, struct delivery *d, unsigned k, bool is_last)
+{
+	const struct engine_outcome *o = &d->mail.outcome[k];
+	struct report r = report_about(s, d);
+	uint32_t index[ENGINE_RCPT_MAX];
+	struct slice rcpt[ENGINE_RCPT_MAX];
+
+	for (unsigned i = 0; i < d->rcpt_count; i++) {
+		if (d->mail.rcpt_outcome[i] != k + 1)
+			continue;
+		index[r.rcpt_count] = d->index[i];
+		rcpt[r.rcpt_count++] = d->qf.rcpt[d->index[i]].address;
+	}
+	r.verdict = o->verdict;
+	r.cause = o->cause;
+	r.code = o->code;
+	r.dsn = o->dsn;
+	r.text = o->text;
+	r.was_seen = d->mail.was_seen;
+	r.is_last = is_last;
+	r.index = index;
+	r.rcpt = rcpt;
+	r.board_slot = is_last ? d->board_slot : -1;
+	report_book_add(s->w->book, &r);
+}
+
+void session_finish(struct session *s, struct delivery *d)
+{
+	if (s->sending == d)
+		s->sending = NULL;
+	for (unsigned k = 0; k < d->mail.outcome_count; k++)
+		report_outcome(s, d, k, k + 1 == d->mail.outcome_count);
+	unlink_delivery(s, d);
+	delivery_free(&d);
+}
+
+void session_hand_back(struct session *s)
+{
+	while (s->next_up) {
+		struct delivery *d = s->next_up;
+
+		report_whole(s, d, VERDICT_UNSENT, FAILURE_NONE, "");
+		unlink_delivery(s, d);
+		delivery_free(&d);
+	}
+}
+
+/* A message that cannot be read here is reported at once; others go on. */
+static void give_up(struct session *s, struct delivery *d, char *why)
+{
+	char id[SPOOL_ID_TEXT];
+
+	spool_id_format(d->queue_id, id);
+	log_error("%s: %s", id, why);
+	report_whole(s, d, VERDICT_TEMPORARY, FAILURE_LOCAL, why);
+	free(why);
+	unlink_delivery(s, d);
+	delivery_free(&d);
+}
+
+void session_feed(struct session *s)
+{
+	while (s->next_up && engine_wants_mail(&s->engine) && !report_book_is_full(s->w->book)) {
+		struct delivery *d = s->next_up;
+		char *why = delivery_open(d, s->w->queue_fd);
+
+		if (why) {
+			give_up(s, d, why);
+			continue;
+		}
+		d->is_in_engine = true;
+		d->begun = clock_wall();
+		s->next_up = d->next;
+		engine_take_mail(&s->engine, &d->mail);
+	}
+}
+
+void session_deliver(struct session *s, const struct msg_deliver *m)
+{
+	struct delivery *d;
+
+	if (s->delivery_count >= SESSION_QUEUE_MAX || s->is_hanging_up || s->w->is_draining) {
+		session_refuse(s->w, m);
+		return;
+	}
+	d = delivery_new(m);
+	if (s->last)
+		s->last->next = d;
+	else
+		s->first = d;
+	s->last = d;
+	s->delivery_count++;
+	if (!s->next_up)
+		s->next_up = d;
+	session_wake(s);
+}
+
+void session_refuse(struct worker *w, const struct msg_deliver *m)
+{
+	struct delivery *d = delivery_new(m);
+	struct report r = {
+		.session = m->session, .group = m->group, .attempt = m->attempt, .queue_id = m->queue_id,
+		.verdict = VERDICT_UNSENT, .is_last = true, .dsn = "", .text = "", .relay = "none",
+		.rcpt_count = d->rcpt_count, .index = d->index, .board_slot = -1,
+	};
+
+	report_book_add(w->book, &r);
+	delivery_free(&d);
+}
+
+void session_tell_inflight(struct session *s)
+{
+	struct msg_head head = channel_head(report_book_channel(s->w->book));
+	struct packet p;
+
+	for (const struct delivery *d = s->first; d; d = d->next) {
+		struct msg_inflight m = {
+			.session = s->id, .server = s->server_index, .queue_id = d->queue_id, .group = d->group,
+			.attempt = d->attempt, .rcpt_count = (uint16_t)d->rcpt_count,
+		};
+
+		msg_encode_inflight(&p, &head, &m);
+		report_book_send(s->w->book, &p);
+	}
+}

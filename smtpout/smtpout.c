@@ -1,0 +1,261 @@
+/* smtpout.c - the SMTP client; the only process that talks to mail servers and that knows passwords.
+ *
+ * Started by:    master, one per CPU (option `workers`); never by hand
+ * Runs as:       smtp-user, chrooted into queue/, which it can only read; network; no writing, no exec
+ * Before jail:   certificates and certificate store of the servers that use TLS
+ * Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC from the scheduler
+ * Messages out:  SESSION_UP, SESSION_DOWN, REPORT, INFLIGHT, RESYNCED to the scheduler
+ * Board:         one slot per transaction between its final dot and its report in the pipe
+ * Logs:          the `to=` line of each recipient's outcome, once the scheduler has recorded it
+ * Signals:       SIGTERM: what has not begun is handed back, what is under way ends, then exit 0
+ * Killed:        loses nothing; what stands on the board may be sent again, and the scheduler says so in the log
+ * Limits:        WORKER_SESSIONS_MAX sessions, SESSION_QUEUE_MAX deliveries each, REPORT_KEPT_MAX reports not
+ *                acknowledged; one timer and a few KiB per idle session, some 40 KiB more with TLS
+ */
+#include "lib/log.h"
+#include "lib/proc.h"
+#include "smtpout/session.h"
+#include <errno.h>
+#include <unistd.h>
+
+/* How long the last reports wait for their acknowledgement; they are in the pipe and survive us. */
+enum { LAST_ACK_WAIT_MS = 10 * 1000, RESYNCED_MAX = 450 };
+
+struct smtpout {
+	struct proc *p;
+	struct channel *scheduler;
+	struct loop_timer *last_wait;
+	struct worker w;
+};
+
+/* --- messages --- */
+
+static bool on_connect(struct smtpout *me, const struct packet *p)
+{
+	struct msg_connect m;
+
+	return msg_decode_connect(p, &m) && session_open(&me->w, &m);
+}
+
+static bool on_deliver(struct smtpout *me, const struct packet *p)
+{
+	struct msg_deliver m;
+	struct session *s;
+
+	if (!msg_decode_deliver(p, &m) || m.rcpts.count == 0)
+		return false;
+	s = session_find(&me->w, m.session);
+	if (s)
+		session_deliver(s, &m);
+	else
+		session_refuse(&me->w, &m);
+	return true;
+}
+
+static bool on_hangup(struct smtpout *me, const struct packet *p)
+{
+	struct msg_hangup m;
+	struct session *s;
+
+	if (!msg_decode_hangup(p, &m))
+		return false;
+	s = session_find(&me->w, m.session);
+	if (s)
+		session_hang_up(s);
+	return true;
+}
+
+static void wake(void *arg UNUSED, struct table_node *node)
+{
+	session_wake(session_of_node(node));
+}
+
+static bool on_report_ack(struct smtpout *me, const struct packet *p)
+{
+	struct msg_report_ack m;
+	bool was_full = report_book_is_full(me->w.book);
+
+	if (!msg_decode_report_ack(p, &m) || m.triples.count % 3 != 0)
+		return false;
+	report_book_acknowledge(me->w.book, &m);
+	if (was_full && !report_book_is_full(me->w.book))
+		table_each(&me->w.sessions, wake, NULL);
+	return true;
+}
+
+struct resync {
+	struct smtpout *me;
+	uint16_t count;
+	uint32_t session[RESYNCED_MAX], server[RESYNCED_MAX];
+};
+
+/* A session beyond what RESYNCED can name ends when its deliveries do: the scheduler will not use it. */
+static void tell_session(void *arg, struct table_node *node)
+{
+	struct resync *r = arg;
+	struct session *s = session_of_node(node);
+
+	session_tell_inflight(s);
+	if (r->count == RESYNCED_MAX) {
+		session_hang_up(s);
+		return;
+	}
+	r->session[r->count] = session_id(s);
+	r->server[r->count++] = session_server(s);
+}
+
+static bool on_resync(struct smtpout *me, const struct packet *p)
+{
+	struct msg_resync m;
+	static struct resync r;
+	struct msg_head head = channel_head(me->scheduler);
+	struct packet answer;
+
+	if (!msg_decode_resync(p, &m))
+		return false;
+	r.me = me;
+	r.count = 0;
+	report_book_resync(me->w.book);
+	table_each(&me->w.sessions, tell_session, &r);
+	msg_encode_resynced(&answer, &head,
+			    &(struct msg_resynced){ .sessions = { .values = r.session, .count = r.count },
+						    .servers = { .values = r.server, .count = r.count } });
+	report_book_send(me->w.book, &answer);
+	return true;
+}
+
+static const struct handler {
+	uint8_t type;
+	bool (*fn)(struct smtpout *me, const struct packet *p);
+} HANDLERS[] = {
+	{ MSG_CONNECT, on_connect }, { MSG_DELIVER, on_deliver },       { MSG_HANGUP, on_hangup },
+	{ MSG_RESYNC, on_resync },   { MSG_REPORT_ACK, on_report_ack },
+};
+
+/* A scheduler's last words may come after its successor's first: generations only rise. */
+static bool on_packet(void *arg, const struct msg_head *head, const struct packet *p)
+{
+	struct smtpout *me = arg;
+
+	if (head->from_generation < channel_peer(me->scheduler))
+		return true;
+	channel_set_peer(me->scheduler, head->from_generation);
+	for (unsigned i = 0; i < ARRAY_LEN(HANDLERS); i++) {
+		if (HANDLERS[i].type == head->type)
+			return HANDLERS[i].fn(me, p);
+	}
+	return false;
+}
+
+/* --- the end --- */
+
+static void end_now(void *arg)
+{
+	struct smtpout *me = arg;
+
+	proc_exit(me->p, EXIT_STATUS_DONE);
+}
+
+static void on_turn(void *arg)
+{
+	struct smtpout *me = arg;
+
+	report_book_flush(me->w.book);
+	if (!me->w.is_draining || me->w.sessions.count > 0)
+		return;
+	if (report_book_is_empty(me->w.book))
+		end_now(me);
+	else if (!loop_timer_is_set(me->last_wait))
+		loop_timer_set_ms(me->last_wait, LAST_ACK_WAIT_MS);
+}
+
+static void drain(void *arg UNUSED, struct table_node *node)
+{
+	session_drain(session_of_node(node));
+}
+
+static void on_drain(struct proc *p)
+{
+	struct smtpout *me = proc_context(p);
+
+	if (me->w.is_draining)
+		return;
+	me->w.is_draining = true;
+	table_each(&me->w.sessions, drain, NULL);
+}
+
+static void on_peer(struct proc *p, enum proc_role role, unsigned index UNUSED, uint32_t generation UNUSED, bool is_alive)
+{
+	struct smtpout *me = proc_context(p);
+
+	/* The successor sends RESYNC, which starts everything again. */
+	if (me && role == ROLE_SCHEDULER && !is_alive)
+		report_book_pause(me->w.book);
+}
+
+/* --- the beginning --- */
+
+/* A server whose certificates cannot be loaded is refused (session_open); the others work. */
+static void load_policies(struct smtpout *me, const struct conf *conf)
+{
+	for (unsigned i = 0; i < conf->server_count; i++) {
+		const struct conf_server *server = &conf->server[i];
+		char *error = NULL;
+
+		if (server->tls == TLS_NONE && !server->is_tls_wrapper)
+			continue;
+		me->w.policy[i] = tls_policy_new(server, &error);
+		if (error)
+			log_error("server %s cannot be used: %s", server->name, error);
+		free(error);
+	}
+}
+
+static int before_jail(struct proc *p)
+{
+	struct smtpout *me = xcalloc(1, sizeof(*me));
+	const struct conf *conf = proc_conf(p);
+
+	me->p = p;
+	worker_init(&me->w, proc_loop(p), conf, -1);
+	load_policies(me, conf);
+	me->w.board = board_map(PROC_FD_PEER_BOARD(0), true);
+	if (!me->w.board && errno != EBADF) {
+		log_error("the board cannot be mapped: %m");
+		return EXIT_STATUS_OS;
+	}
+	proc_set_context(p, me);
+	return 0;
+}
+
+static int after_jail(struct proc *p)
+{
+	struct smtpout *me = proc_context(p);
+
+	me->w.queue_fd = proc_spool_fd(p);
+	if (me->w.board)
+		board_erase_all(me->w.board);
+	me->scheduler = proc_channel(p, 0, "scheduler", on_packet, me);
+	me->w.book = report_book_new(me->scheduler, me->w.board, proc_conf(p), worker_give_slot, &me->w);
+	me->last_wait = loop_timer_new(proc_loop(p), end_now, me);
+	loop_on_turn(proc_loop(p), on_turn, me);
+	proc_ready(p);
+	return 0;
+}
+
+static const struct proc_spec SPEC = {
+	.role = ROLE_SMTPOUT,
+	.chroot = PROC_CHROOT_QUEUE,
+	.identity = PROC_AS_SMTP_USER,
+	.wants_network = true,
+	.wants_write = false,
+	.before_jail = before_jail,
+	.after_jail = after_jail,
+	.on_drain = on_drain,
+	.on_peer = on_peer,
+};
+
+int main(int argc, char **argv)
+{
+	return proc_main(argc, argv, &SPEC);
+}

@@ -1,0 +1,27 @@
+/* transport.h - one connected stream, in clear or in TLS, watched by the loop. */
+#ifndef SMTPOUT_TRANSPORT_H
+#define SMTPOUT_TRANSPORT_H
+#include "lib/loop.h"
+#include "smtpout/body.h"
+#include "smtpout/tls.h"
+
+/* Zeroed: closed. Readiness comes to the callback; every step returns an io_result and never waits. */
+struct transport {
+	int fd;
+	bool is_open;
+	struct loop_io *io;
+	struct tls_conn *tls;
+	unsigned events;
+	const char *error; /* after IO_FAILED; static text or the TLS connection's */
+};
+
+void transport_open(struct transport *t, struct loop *loop, int fd, loop_io_cb fn, void *arg); /* takes fd */
+void transport_close(struct transport *t); /* also from within the callback */
+void transport_start_tls(struct transport *t, struct tls_policy *policy, const char *host);
+enum io_result transport_handshake(struct transport *t) MUST_CHECK;
+enum io_result transport_read(struct transport *t, char *bytes, size_t max, size_t *done) MUST_CHECK;
+enum io_result transport_write(struct transport *t, const char *bytes, size_t len, size_t *done) MUST_CHECK;
+enum io_result transport_sendfile(struct transport *t, struct body *body, size_t *done) MUST_CHECK; /* in clear only */
+/* Input is always watched for; output when we have some, or when TLS needs it. */
+void transport_watch(struct transport *t, bool has_output);
+#endif
