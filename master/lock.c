@@ -6,7 +6,6 @@
 #include "master/pipes.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 enum {
@@ -20,6 +19,21 @@ static int open_file(int run, const char *name)
 	int fd = openat(run, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
 
 	return fd < 0 ? -1 : pipes_lift(fd);
+}
+
+/*
+ * Locks of the open description: children inherit them as they would flock(2)'s, but who only wants to know whether one
+ * is held (`postern status`) need not take it to find out, and so never gets in the way of a master that starts.
+ */
+static int lock_file(int fd)
+{
+	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &whole) == 0)
+		return 0;
+	if (errno == EACCES)
+		errno = EAGAIN;
+	return -1;
 }
 
 static long read_pid(int fd)
@@ -62,8 +76,8 @@ enum lock_result lock_take(struct lock *l, int run, long *holder)
 	l->pid_fd = open_file(run, "master.pid");
 	if (l->pid_fd < 0)
 		return LOCK_FAILED;
-	if (flock(l->pid_fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno == EWOULDBLOCK) {
+	if (lock_file(l->pid_fd) < 0) {
+		if (errno == EAGAIN) {
 			result = LOCK_BUSY;
 			*holder = read_pid(l->pid_fd);
 		}
@@ -83,10 +97,10 @@ int lock_wait_for_family(const struct lock *l)
 	struct mono begun = clock_mono();
 	bool is_told = false;
 
-	while (flock(l->family_fd, LOCK_EX | LOCK_NB) < 0) {
+	while (lock_file(l->family_fd) < 0) {
 		int64_t waited_ms = clock_mono().ms - begun.ms;
 
-		if ((errno != EWOULDBLOCK && errno != EINTR) || waited_ms > FAMILY_WAIT_MAX_MS)
+		if ((errno != EAGAIN && errno != EINTR) || waited_ms > FAMILY_WAIT_MAX_MS)
 			return -1;
 		if (!is_told && waited_ms > FAMILY_TELL_MS) {
 			log_warn("waiting for processes of the last master to finish their transactions");

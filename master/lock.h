@@ -4,7 +4,7 @@
 #include "lib/base.h"
 
 /*
- * Two locks (flock). run/master.pid is master's own: a second master finds it taken and refuses. run/lock is inherited
+ * Two locks (fcntl(2), of the open description). run/master.pid is master's own: a second master finds it taken and refuses. run/lock is inherited
  * by every child: when a master was killed, its children finish their transactions without it, and as long as one lives
  * the next master waits, so nothing is ever sent by two at once.
  */

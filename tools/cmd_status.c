@@ -1,0 +1,239 @@
+/* cmd_status.c - postern status: what master wrote down and what the scheduler answers, merged. */
+#include "lib/clock.h"
+#include "lib/text.h"
+#include "tools/ask.h"
+#include "tools/columns.h"
+#include <getopt.h>
+
+enum { STATUS_TIMEOUT_MS = 5000, CELL_BYTES = 256 };
+
+struct status_view {
+	json_t *master;    /* run/status.json */
+	json_t *scheduler; /* {"queue":{...},"servers":[...]} or NULL */
+};
+
+static json_int_t uptime_of(const json_t *process)
+{
+	json_int_t started = json_integer_value(json_object_get(process, "started"));
+
+	return started > 0 ? clock_wall().ms / 1000 - started : 0;
+}
+
+static void keep_line(void *arg, json_t *line)
+{
+	struct status_view *view = arg;
+
+	if (!view->scheduler)
+		view->scheduler = json_incref(line);
+}
+
+/* What section 8 of the interface promises, from what master keeps. */
+static json_t *describe_process(const json_t *process)
+{
+	json_int_t pid = json_integer_value(json_object_get(process, "pid"));
+
+	return json_pack("{s:O, s:O?, s:o, s:I, s:O, s:O}", "name", json_object_get(process, "name"), "index",
+			 json_object_get(process, "index"), "pid", pid ? json_integer(pid) : json_null(), "uptime",
+			 pid ? uptime_of(process) : (json_int_t)0, "restarts", json_object_get(process, "restarts"),
+			 "state", json_object_get(process, "state"));
+}
+
+static json_t *describe(const struct status_view *view)
+{
+	json_t *processes = json_array(), *queue = json_object_get(view->scheduler, "queue"),
+	       *servers = json_object_get(view->scheduler, "servers"), *process;
+	size_t i;
+
+	json_array_foreach(json_object_get(view->master, "processes"), i, process)
+		json_array_append_new(processes, describe_process(process));
+	return json_pack("{s:O, s:O, s:I, s:O, s:o, s:o, s:o}", "version", json_object_get(view->master, "version"), "pid",
+			 json_object_get(view->master, "pid"), "uptime", uptime_of(view->master), "state",
+			 json_object_get(view->master, "state"), "processes", processes, "queue",
+			 queue ? json_incref(queue) : json_null(), "servers",
+			 servers ? json_incref(servers) : json_array());
+}
+
+static void print_json(json_t *value)
+{
+	char *text = json_dumps(value, JSON_COMPACT);
+
+	puts(text ? text : "null");
+	free(text);
+}
+
+static void format_uptime(char cell[CELL_BYTES], json_int_t seconds)
+{
+	struct buf text;
+
+	buf_init(&text, CELL_BYTES);
+	text_format_duration(&text, (uint64_t)(seconds > 0 ? seconds : 0) * 1000);
+	(void)snprintf(cell, CELL_BYTES, "%s", buf_text(&text));
+	buf_release(&text);
+}
+
+static const char *string_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+static void format_number(char cell[CELL_BYTES], const json_t *object, const char *name)
+{
+	(void)snprintf(cell, CELL_BYTES, "%lld", (long long)json_integer_value(json_object_get(object, name)));
+}
+
+static void print_processes(const json_t *processes)
+{
+	static const struct column COLUMNS[] = {
+		{ "PROCESS", 10, false }, { "PID", 8, true }, { "UPTIME", 8, true }, { "RESTARTS", 8, true }, { "STATE", 0, false }
+	};
+	const json_t *p;
+	size_t i;
+
+	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
+	json_array_foreach(processes, i, p) {
+		char pid[CELL_BYTES], uptime[CELL_BYTES], restarts[CELL_BYTES];
+		const char *cells[] = { string_of(p, "name"), pid, uptime, restarts, string_of(p, "state") };
+
+		format_number(pid, p, "pid");
+		format_number(restarts, p, "restarts");
+		format_uptime(uptime, json_integer_value(json_object_get(p, "uptime")));
+		columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
+	}
+}
+
+static void print_queue(const json_t *queue)
+{
+	static const struct column COLUMNS[] = { { "QUEUE", 10, false }, { "MESSAGES", 8, true } };
+	static const char *const STATES[] = { "incoming", "waiting", "active", "held" };
+
+	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
+	for (size_t i = 0; i < ARRAY_LEN(STATES); i++) {
+		char count[CELL_BYTES];
+		const char *cells[] = { STATES[i], count };
+
+		format_number(count, queue, STATES[i]);
+		columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
+	}
+}
+
+/* "isp 200/hour: 12 used" per window, in as many words as there is to say. */
+static void print_limits(const json_t *server)
+{
+	const json_t *limit;
+	size_t i;
+
+	json_array_foreach(json_object_get(server, "limits"), i, limit) {
+		const char *text = json_is_string(limit) ? json_string_value(limit) : string_of(limit, "limit");
+		long long used = (long long)json_integer_value(json_object_get(limit, "used"));
+
+		if (columns_is_terminal())
+			printf("  limit %s: %lld used\n", text, used);
+		else
+			printf("limit\t%s\t%s\t%lld\n", string_of(server, "name"), text, used);
+	}
+}
+
+static void print_servers(const json_t *servers)
+{
+	static const struct column COLUMNS[] = { { "SERVER", 16, false },     { "METHOD", 7, false },
+						 { "STATE", 9, false },	      { "CONNECTIONS", 11, true },
+						 { "SENT", 9, true },	      { "DEFERRED", 9, true },
+						 { "BOUNCED", 9, true },      { "REASON", 0, false } };
+	const json_t *s;
+	size_t i;
+
+	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
+	json_array_foreach(servers, i, s) {
+		char connections[CELL_BYTES], sent[CELL_BYTES], deferred[CELL_BYTES], bounced[CELL_BYTES];
+		const char *cells[] = { string_of(s, "display_name"), string_of(s, "method"), string_of(s, "state"),
+					connections, sent, deferred, bounced, string_of(s, "reason") };
+
+		format_number(connections, s, "connections");
+		format_number(sent, s, "sent");
+		format_number(deferred, s, "deferred");
+		format_number(bounced, s, "bounced");
+		columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
+		print_limits(s);
+	}
+}
+
+static void print_for_people(const json_t *all)
+{
+	bool is_terminal = columns_is_terminal();
+	char uptime[CELL_BYTES];
+
+	format_uptime(uptime, json_integer_value(json_object_get(all, "uptime")));
+	if (is_terminal)
+		printf("postern %s, pid %lld, %s for %s\n\n", string_of(all, "version"),
+		       (long long)json_integer_value(json_object_get(all, "pid")), string_of(all, "state"), uptime);
+	print_processes(json_object_get(all, "processes"));
+	if (is_terminal)
+		putchar('\n');
+	if (json_is_object(json_object_get(all, "queue")))
+		print_queue(json_object_get(all, "queue"));
+	if (is_terminal)
+		putchar('\n');
+	print_servers(json_object_get(all, "servers"));
+}
+
+static int not_running(bool is_json)
+{
+	if (is_json)
+		printf("{\"version\":\"%s\",\"pid\":null,\"uptime\":null,\"state\":\"stopped\",\"processes\":[],"
+		       "\"queue\":null,\"servers\":[]}\n",
+		       POSTERN_VERSION);
+	else
+		puts("postern is not running");
+	return EXIT_STATUS_NOT_RUNNING;
+}
+
+static int show(const struct instance *in, bool is_json)
+{
+	struct status_view view = { .master = instance_master(in) ? instance_status(in) : NULL };
+	json_t *request = json_pack("{s:s}", "command", "status"), *all;
+	struct ask_result answer;
+
+	if (!view.master) {
+		json_decref(request);
+		return not_running(is_json);
+	}
+	answer = ask_scheduler(in, request, STATUS_TIMEOUT_MS, keep_line, &view);
+	if (!answer.is_answered)
+		command_complain("the scheduler was not asked: %s", answer.text);
+	all = describe(&view);
+	if (is_json)
+		print_json(all);
+	else
+		print_for_people(all);
+	free(answer.text);
+	json_decref(all);
+	json_decref(request);
+	json_decref(view.master);
+	json_decref(view.scheduler);
+	return EXIT_STATUS_DONE;
+}
+
+int command_status(const struct command_context *c, int argc, char **argv)
+{
+	static const struct option OPTIONS[] = { { "json", no_argument, NULL, 'j' }, { NULL, 0, NULL, 0 } };
+	bool is_json = false;
+	struct instance in;
+	int which, status;
+
+	while ((which = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+		if (which != 'j')
+			return EXIT_STATUS_USAGE;
+		is_json = true;
+	}
+	if (optind < argc) {
+		command_complain("status: unexpected argument: %s", argv[optind]);
+		return EXIT_STATUS_USAGE;
+	}
+	if ((status = instance_open(&in, c)) != 0)
+		return status;
+	status = show(&in, is_json);
+	instance_close(&in);
+	return status;
+}

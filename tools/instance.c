@@ -1,0 +1,83 @@
+/* instance.c - looks at SPOOL/run from outside. */
+#include "tools/instance.h"
+#include "lib/text.h"
+#include <fcntl.h>
+#include <unistd.h>
+
+static int open_instance(struct instance *in, const struct command_context *c, bool wants_files)
+{
+	struct conf_errors errors = { 0 };
+	bool is_right;
+	char *run;
+
+	*in = (struct instance){ .run_fd = -1 };
+	in->conf = conf_read(c->conf_path, -1, &errors);
+	is_right = in->conf && (!wants_files || conf_check_files(in->conf, &errors));
+	for (unsigned i = 0; i < errors.count; i++)
+		fprintf(stderr, "postern: %s\n", errors.text[i]);
+	conf_errors_release(&errors);
+	if (!is_right) {
+		conf_free(&in->conf);
+		return EXIT_STATUS_CONFIG;
+	}
+	run = xasprintf("%s/run", in->conf->spool);
+	in->run_fd = open(run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(run);
+	return 0;
+}
+
+int instance_open(struct instance *in, const struct command_context *c)
+{
+	return open_instance(in, c, false);
+}
+
+int instance_open_checked(struct instance *in, const struct command_context *c)
+{
+	return open_instance(in, c, true);
+}
+
+void instance_close(struct instance *in)
+{
+	if (in->run_fd >= 0)
+		close(in->run_fd);
+	in->run_fd = -1;
+	conf_free(&in->conf);
+}
+
+static pid_t read_pid(int fd)
+{
+	char text[24];
+	ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
+	uint64_t pid;
+
+	if (got <= 0)
+		return 0;
+	text[got] = '\0';
+	return text_parse_u64((struct slice){ text, strcspn(text, "\n") }, &pid) ? (pid_t)pid : 0;
+}
+
+pid_t instance_master(const struct instance *in)
+{
+	struct flock held = { .l_type = F_RDLCK, .l_whence = SEEK_SET }; /* would one be granted? */
+	pid_t pid = 0;
+	int fd;
+
+	if (in->run_fd < 0 || (fd = openat(in->run_fd, "master.pid", O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return 0;
+	if (fcntl(fd, F_OFD_GETLK, &held) == 0 && held.l_type != F_UNLCK)
+		pid = read_pid(fd);
+	close(fd);
+	return pid;
+}
+
+json_t *instance_status(const struct instance *in)
+{
+	json_t *status;
+	int fd;
+
+	if (in->run_fd < 0 || (fd = openat(in->run_fd, "status.json", O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return NULL;
+	status = json_loadfd(fd, 0, NULL);
+	close(fd);
+	return status;
+}

@@ -1,0 +1,143 @@
+/*
+ * postern.c - the operator's command: finds the command asked for and runs it.
+ *
+ * Purpose:    postern [-c FILE] COMMAND [ARGUMENT ...]; see postern(8).
+ * Runs as:    whoever calls it; start, stop, reload need the rights of the instance's owner.
+ * Reads:      the configuration, SPOOL/run/status.json; asks the scheduler through SPOOL/run/control. Never the queue.
+ * Exit:       0; 1 nothing matched; 3 not running (status); 64 usage; 69 not running; 75 temporary; 77 not permitted;
+ *             78 configuration.
+ */
+#include "tools/command.h"
+#include "lib/conf.h"
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+
+static const struct {
+	const char *name;
+	command_fn run;
+	const char *arguments, *purpose, *details;
+} COMMANDS[] = {
+	{ "check", command_check, "", "check the configuration and what it names",
+	  "Says nothing and exits 0 when all is right; else prints every mistake and exits 78.\n" },
+	{ "run", command_run, "", "run in the foreground (systemd, containers)",
+	  "Ends on SIGTERM or SIGINT when the transactions under way are over; a second signal hurries.\n" },
+	{ "start", command_start, "[--timeout DURATION]", "start in the background",
+	  "Returns when mail can flow, or with 75 when that takes longer than DURATION (default 1m).\n" },
+	{ "stop", command_stop, "[--timeout DURATION]", "stop, transactions under way end first",
+	  "Waits for them at most DURATION (default 5m).\n" },
+	{ "reload", command_reload, "", "read the configuration again",
+	  "A wrong configuration is refused with 78 and nothing changes.\n" },
+	{ "restart", command_restart, "[--timeout DURATION]", "stop and start", "As stop, then start.\n" },
+	{ "status", command_status, "[--json]", "processes, queue and servers",
+	  "Exits 0 when running, 3 when not.\n" },
+	{ "queue", command_queue, "[--json] [ID ...] [FILTER ...]", "what is queued and why",
+	  "With --json one object a line, with the field names of `postqueue -j`.\n"
+	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address, domain, .domain "
+	  "or *.\nExits 1 when a FILTER matches nothing.\n" },
+	{ "retry", command_act, "ID ... | FILTER ...", "try messages again now", "FILTER as for queue, or --all.\n" },
+	{ "hold", command_act, "ID ... | FILTER ...", "keep messages back", "FILTER as for queue, or --all.\n" },
+	{ "release", command_act, "ID ... | FILTER ...", "let held messages go", "FILTER as for queue, or --all.\n" },
+	{ "delete", command_act, "ID ... | FILTER ...", "remove messages, nobody is told",
+	  "FILTER as for queue, or --all.\n" },
+};
+
+/* Promised by the interface, built later: an honest answer instead of "unknown command". */
+static const char *const LATER[] = { "test",	"show",	   "cat",   "suspend", "resume", "route", "presets", "login",
+				     "limits",	"forecast", "trace", "stats",	"top",	  "doctor" };
+
+void command_complain(const char *format, ...)
+{
+	va_list args;
+
+	fflush(stdout);
+	fputs("postern: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
+
+static void print_help(FILE *out)
+{
+	fputs("usage: postern [-c FILE] COMMAND [ARGUMENT ...]\n\n", out);
+	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
+		fprintf(out, "  %-8s  %s\n", COMMANDS[i].name, COMMANDS[i].purpose);
+	fprintf(out, "\n-c FILE    the configuration; default %s\n"
+		     "`postern COMMAND --help` says more, postern(8) all.\n",
+		conf_default_path());
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (strcmp(argv[i], "--help") == 0)
+			return true;
+	}
+	return false;
+}
+
+static int run_command(struct command_context *context, int argc, char **argv)
+{
+	context->name = argv[0];
+	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
+		if (strcmp(COMMANDS[i].name, argv[0]) != 0)
+			continue;
+		if (asks_for_help(argc, argv)) {
+			printf("usage: postern [-c FILE] %s %s\n%s.\n%s", COMMANDS[i].name, COMMANDS[i].arguments,
+			       COMMANDS[i].purpose, COMMANDS[i].details);
+			return EXIT_STATUS_DONE;
+		}
+		return COMMANDS[i].run(context, argc, argv);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(LATER); i++) {
+		if (strcmp(LATER[i], argv[0]) == 0) {
+			command_complain("%s: not available in this version", argv[0]);
+			return EXIT_STATUS_USAGE;
+		}
+	}
+	command_complain("%s: unknown command; `postern --help` lists them", argv[0]);
+	return EXIT_STATUS_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	enum { HELP = 1, VERSION };
+	static const struct option OPTIONS[] = {
+		{ "help", no_argument, NULL, HELP },
+		{ "version", no_argument, NULL, VERSION },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct command_context context = { .conf_path = conf_default_path() };
+	int which;
+
+	(void)signal(SIGPIPE, SIG_DFL); /* `postern queue | head` ends quietly */
+	while ((which = getopt_long(argc, argv, "+c:", OPTIONS, NULL)) != -1) {
+		switch (which) {
+		case 'c':
+			context.conf_path = optarg;
+			break;
+		case HELP:
+			print_help(stdout);
+			return EXIT_STATUS_DONE;
+		case VERSION:
+			printf("postern %s\n", POSTERN_VERSION);
+			return EXIT_STATUS_DONE;
+		default:
+			return EXIT_STATUS_USAGE;
+		}
+	}
+	if (optind == argc) {
+		print_help(stderr);
+		return EXIT_STATUS_USAGE;
+	}
+	argc -= optind;
+	argv += optind;
+	optind = 0; /* the command parses its own */
+	which = run_command(&context, argc, argv);
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		command_complain("cannot write the output");
+		return EXIT_STATUS_TEMPORARY;
+	}
+	return which;
+}
