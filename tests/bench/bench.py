@@ -23,49 +23,13 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "fake"), str(TESTS / "system")]
 
 import harness  # noqa: E402
+import measure  # noqa: E402
 import peers  # noqa: E402
 from harness import wait_until  # noqa: E402
+from measure import cpu_seconds, pss_mb  # noqa: E402
 
 SENDER, RCPT = "a@here.example", "b@there.example"
 MARKS = {"drain": ("≥", 5.0), "drain CPU": ("≤", 0.2), "peak PSS": ("≤", 1.0)}
-
-
-# --- what a tree of processes has used
-
-def tree(pid):
-    """pid and all its descendants."""
-    found, todo = [], [pid]
-    while todo:
-        one = todo.pop()
-        found.append(one)
-        try:
-            todo += [int(p) for p in Path(f"/proc/{one}/task/{one}/children").read_text().split()]
-        except OSError:
-            pass
-    return found
-
-
-def cpu_seconds(pid):
-    """On the CPU so far: living processes exactly, ended ones by the clock tick."""
-    total = 0.0
-    for one in tree(pid):
-        try:
-            total += int(Path(f"/proc/{one}/schedstat").read_text().split()[0]) / 1e9
-            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-            total += (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
-        except OSError:
-            pass
-    return total
-
-
-def pss_mb(pid):
-    total = 0
-    for one in tree(pid):
-        try:
-            total += int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{one}/smaps_rollup").read_text(), re.M)[1])
-        except OSError:
-            pass
-    return total / 1024
 
 
 class Peak(threading.Thread):
@@ -153,6 +117,10 @@ virtual_mailbox_domains = | smtp_tls_security_level = none"""
         shutil.rmtree(self.peer.folder)
 
 
+def met(is_good):
+    return "met" if is_good else "NOT met"
+
+
 def filler(size):
     line = "x" * 78 + "\r\n"
     return line * (max(size - 300, 0) // len(line) + 1)
@@ -173,7 +141,7 @@ class BenchSink(harness.Daemon):
         return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", self.output.read_text())}
 
 
-def measure(kind, folder, count, size):
+def run(kind, folder, count, size):
     """One round of one program: {figure: value}."""
     figures = {}
     sink = BenchSink(folder, 2 * count)
@@ -210,7 +178,7 @@ def compare(folder, rounds, count, size):
     for i in range(rounds):
         pair = {}
         for kind in ((Postern, Postfix) if i % 2 == 0 else (Postfix, Postern)):
-            pair[kind.name] = measure(kind, folder, count, size)
+            pair[kind.name] = run(kind, folder, count, size)
             print(f"round {i + 1} {kind.name}: " + "  ".join(f"{k} {v:.0f}" for k, v in pair[kind.name].items()), flush=True)
         rows.append(pair)
     units = {"CPU": "µs/msg", "PSS": "MB"}
@@ -226,7 +194,7 @@ def compare(folder, rounds, count, size):
             sign, mark = MARKS[key]
             good = ratio >= mark if sign == "≥" else ratio <= mark
             is_met = is_met and good
-            verdict = f"   mark {sign} {mark:g}: {'met' if good else 'NOT met'}"
+            verdict = f"   mark {sign} {mark:g}: {met(good)}"
         print(f"{key:14}{statistics.median(ours):>10.0f}{statistics.median(theirs):>10.0f}  {units.get(key.split()[-1], 'msgs/s'):8}"
               f"{ratio:>8.2f} ({ratios[0]:.2f}..{ratios[-1]:.2f}){verdict}", flush=True)
     return is_met
@@ -235,62 +203,19 @@ def compare(folder, rounds, count, size):
 # --- a long queue
 
 def waiting(folder, count):
-    """With `count` messages waiting for tomorrow: memory, silence, start to first delivery."""
-    sink = harness.Sink(folder)
+    """Prints what `count` waiting messages cost; true when the marks are met."""
     tempfile.tempdir = str(folder)
-    mta = harness.Instance()
-    conf = sink.relay()
-    mta.start(conf)
-
-    def scheduler_kb():
-        pid, = mta.pids("scheduler")
-        return int(re.search(r"^Private_Dirty:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1])
-
-    def drop(name, extra=""):
-        mta.drop(f"{extra}From: {SENDER}\nTo: {RCPT}\nMessage-ID: <{name}@bench.example>\n\nwaiting\n")
-
-    drop("warm")
-    sink.wait(1)
-    mta.restart()
-    base = scheduler_kb()
-    tomorrow = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(time.time() + 86400))
-    begin = time.monotonic()
-    for i in range(count):
-        drop(i, f"X-Postern-Send-After: {tomorrow}\n")
-    wait_until(lambda: not any(os.scandir(mta.spool / "drop")) and not any(os.scandir(mta.spool / "incoming")), 600)
-    print(f"{count} waiting: taken in {time.monotonic() - begin:.1f} s")
-    begin = time.monotonic()
-    mta.stop()
-    print(f"  stop {time.monotonic() - begin:.2f} s")
-    drop("first")
-    begin = time.monotonic()
-    mta.start(timeout=60)
-    ready = time.monotonic() - begin
-    wait_until(lambda: sink.count() == 2, 60)
-    first = time.monotonic() - begin
-    time.sleep(2)
-    each = (scheduler_kb() - base) * 1024 / count
-    print(f"  start to ready {ready:.2f} s, to first delivery {first:.2f} s   mark ≤ 1: {'met' if first <= 1 else 'NOT met'}")
-    print(f"  scheduler memory {each:.1f} bytes each   mark ≤ 64: {'met' if each <= 64 else 'NOT met'}")
-    calls = strace(mta.pids(), 15)
-    print(f"  system calls of all processes in 15 s: {len(calls)}" + "".join(f"\n    {line}" for line in calls[:12]))
-    begin = time.monotonic()
-    listed = mta.postern("queue", check=True, timeout=300).stdout.count("\n")
-    print(f"  listing {listed} lines: {time.monotonic() - begin:.2f} s")
+    sink, mta = harness.Sink(folder), harness.Instance()
+    cost = measure.long_queue(mta, sink, count, 15)
     mta.close()
     mta.remove()
     sink.stop()
-    return first <= 1 and each <= 64
-
-
-def strace(pids, seconds):
-    """System calls that finished or began while we watched (the one each process sleeps in is not counted)."""
-    options = [part for pid in pids for part in ("-p", str(pid))]
-    process = subprocess.Popen(["strace", "-f", "-qq", *options], stderr=subprocess.PIPE, text=True)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
-    lines = process.communicate()[1].splitlines()
-    return [line for line in lines if not re.search(r"(epoll_wait|epoll_pwait|poll|select)\([^=]*(<unfinished|<detached|$)|restart_syscall", line)]
+    is_fast, is_small = cost["first_s"] <= 1, cost["bytes_each"] <= 64
+    print(f"\n{count} waiting messages, taken in {cost['taken_s']:.1f} s, listed in {cost['list_s']:.2f} s")
+    print(f"  start to ready {cost['ready_s']:.2f} s, to first delivery {cost['first_s']:.2f} s   mark ≤ 1: {met(is_fast)}")
+    print(f"  scheduler memory {cost['bytes_each']:.1f} bytes each   mark ≤ 64: {met(is_small)}")
+    print(f"  system calls of all processes in 15 s: {len(cost['calls'])}", *cost["calls"][:12], sep="\n    ")
+    return is_fast and is_small
 
 
 def main():

@@ -1,0 +1,14 @@
+"""A long queue costs next to nothing while it waits. (`make bench` does the same with 100,000.)"""
+import measure
+from harness import SANITIZED
+
+COUNT = 2000 if SANITIZED else 20000
+
+
+def test_long_queue(mta, sink):
+    cost = measure.long_queue(mta, sink(), COUNT, 5)
+    assert cost["first_s"] < 1 or SANITIZED, cost
+    assert cost["bytes_each"] <= 64 or SANITIZED, cost
+    # Heartbeats and pickup's rescan of drop/ may fall into the time watched; work for the messages may not.
+    assert len(cost["calls"]) <= 60, "\n".join(cost["calls"])
+    assert cost["listed"] >= COUNT
