@@ -18,6 +18,10 @@ IS_ROOT = os.geteuid() == 0
 MUST_HAVE_PEERS = IS_ROOT or os.environ.get("CI") == "true"
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures or loads the machine, so nothing else may run beside it")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
@@ -115,12 +119,11 @@ def zone(folder):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """PASSED FAILED SKIPPED for tests/run-check."""
+    """PASSED FAILED SKIPPED for tests/run-system."""
     stats = terminalreporter.stats
     count = {name: len(stats.get(name, [])) for name in ("passed", "failed", "error", "skipped")}
-    results = harness.BUILD / "results"
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "system").write_text(f"{count['passed']} {count['failed'] + count['error']} {count['skipped']}\n")
+    if "POSTERN_RESULT" in os.environ:
+        Path(os.environ["POSTERN_RESULT"]).write_text(f"{count['passed']} {count['failed'] + count['error']} {count['skipped']}\n")
     for report in stats.get("skipped", []):
         terminalreporter.write_line(f"skipped {report.nodeid}: {report.longrepr[2] if report.longrepr else ''}")
     terminalreporter.write_line("system: %d passed, %d failed, %d skipped" % (

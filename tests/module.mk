@@ -36,7 +36,7 @@ fake: $(FAKE_PROGRAMS)
 system: all fake
 	$(Q)POSTERN_BUILD=$(OUT) tests/run-system $(if $(K),-k '$(K)')
 soak: all fake
-	$(Q)POSTERN_BUILD=$(OUT) POSTERN_SOAK=1 tests/run-system -k crash
+	$(Q)POSTERN_BUILD=$(OUT) POSTERN_SOAK=1 tests/run-system -k test_crash
 bench: deps-test all fake
 	$(Q)POSTERN_BUILD=$(OUT) $(PYTHON) -B tests/bench/bench.py $(BENCH)
 demo:

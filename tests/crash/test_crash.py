@@ -11,6 +11,7 @@ import time
 import pytest
 from harness import SANITIZED, SLOW, wait_until
 
+pytestmark = pytest.mark.alone
 SOAK = os.environ.get("POSTERN_SOAK") == "1"
 MESSAGES = 5000 if SOAK else 400 if SANITIZED else 1200
 KILLS = 40 if SOAK else 5

@@ -4,6 +4,7 @@ Debian's packages unpacked by `make deps-test`, own configuration, own loopback 
 Daemon with .address, .port, .relay(); the mail servers keep what they accept: .files() are the raw files, .messages()
 what stands in them. Postfix, Exim and OpenSMTPD need root.
 """
+import fcntl
 import os
 import pwd
 import re
@@ -142,6 +143,8 @@ class OpenSmtpd(MailPeer):
     """One at a time: its spool and its socket are built in. Compare bodies only: it completes bare addresses."""
 
     def __init__(self, folder, address=None):
+        self.lock = open("/run/lock/postern-test-opensmtpd", "w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         link(HELPERS, PEERS / "opensmtpd/usr/libexec/opensmtpd")
         self.address, self.port = address or free_address(), 2525
         d = self.folder = folder / f"opensmtpd-{self.address}"
@@ -160,6 +163,7 @@ class OpenSmtpd(MailPeer):
     def stop(self, timeout=20):
         status = super().stop(timeout)
         shutil.rmtree("/var/spool/smtpd", ignore_errors=True)
+        self.lock.close()
         return status
 
 

@@ -1,7 +1,9 @@
 """A long queue costs next to nothing while it waits. (`make bench` does the same with 100,000.)"""
 import measure
+import pytest
 from harness import SANITIZED
 
+pytestmark = pytest.mark.alone
 COUNT = 2000 if SANITIZED else 20000
 
 
