@@ -226,6 +226,8 @@ static void release(struct master *m)
 	if (m->loop)
 		supervisor_close(m);
 	loop_free(&m->loop);
+	if (m->control_fd >= 0)
+		(void)unlinkat(m->run_fd, "control", 0);
 	lock_release(&m->lock);
 	conf_free(&m->conf);
 	free(m->conf_text);

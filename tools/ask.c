@@ -118,7 +118,7 @@ struct ask_result ask_scheduler(const struct instance *in, const json_t *request
 		result.status = errno == EACCES || errno == EPERM ? EXIT_STATUS_NOT_PERMITTED : EXIT_STATUS_UNAVAILABLE;
 		free(result.text);
 		result.text = result.status == EXIT_STATUS_NOT_PERMITTED
-				      ? xasprintf("%s/run/control: %s", in->conf->spool, strerror(EACCES))
+				      ? xasprintf("%s/run/control: %s", in->spool, strerror(EACCES))
 				      : xstrdup("postern is not running");
 		return result;
 	}

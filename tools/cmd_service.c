@@ -298,7 +298,7 @@ static int stop_master(pid_t pid, int64_t timeout_ms)
 static int stop(const struct command_context *c, int64_t timeout_ms, bool *was_running)
 {
 	struct instance in;
-	int status = instance_open(&in, c);
+	int status = instance_open_anyway(&in, c);
 	pid_t pid;
 
 	if (status != 0)

@@ -231,7 +231,7 @@ int command_status(const struct command_context *c, int argc, char **argv)
 		command_complain("status: unexpected argument: %s", argv[optind]);
 		return EXIT_STATUS_USAGE;
 	}
-	if ((status = instance_open(&in, c)) != 0)
+	if ((status = instance_open_anyway(&in, c)) != 0)
 		return status;
 	status = show(&in, is_json);
 	instance_close(&in);

@@ -4,11 +4,18 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+static void open_run(struct instance *in)
+{
+	char *run = xasprintf("%s/run", in->spool);
+
+	in->run_fd = open(run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(run);
+}
+
 static int open_instance(struct instance *in, const struct command_context *c, bool wants_files)
 {
 	struct conf_errors errors = { 0 };
 	bool is_right;
-	char *run;
 
 	*in = (struct instance){ .run_fd = -1 };
 	in->conf = conf_read(c->conf_path, -1, &errors);
@@ -20,9 +27,8 @@ static int open_instance(struct instance *in, const struct command_context *c, b
 		conf_free(&in->conf);
 		return EXIT_STATUS_CONFIG;
 	}
-	run = xasprintf("%s/run", in->conf->spool);
-	in->run_fd = open(run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	free(run);
+	in->spool = xstrdup(in->conf->spool);
+	open_run(in);
 	return 0;
 }
 
@@ -36,11 +42,55 @@ int instance_open_checked(struct instance *in, const struct command_context *c)
 	return open_instance(in, c, true);
 }
 
+/* The value of the first line that reads spool = "..."; NULL when there is none. */
+static char *guess_value(const char *text)
+{
+	for (const char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+		const char *at = line + strspn(line, " \t"), *end;
+
+		if (strncmp(at, "spool", 5) != 0)
+			continue;
+		at += 5 + strspn(at + 5, " \t");
+		at += *at == '=' ? 1 + strspn(at + 1, " \t") : 0;
+		if ((*at == '"' || *at == '\'') && (end = strchr(at + 1, *at)))
+			return xstrndup(at + 1, (size_t)(end - at - 1));
+	}
+	return NULL;
+}
+
+static char *guess_spool(const char *conf_path)
+{
+	struct conf_errors errors = { 0 };
+	size_t len;
+	char *text = conf_slurp(conf_path, &len, &errors), *value = text ? guess_value(text) : NULL, *spool = value;
+	const char *slash = strrchr(conf_path, '/');
+
+	if (value && value[0] != '/' && slash) {
+		spool = xasprintf("%.*s/%s", (int)(slash - conf_path), conf_path, value);
+		free(value);
+	}
+	conf_errors_release(&errors);
+	free(text);
+	return spool;
+}
+
+int instance_open_anyway(struct instance *in, const struct command_context *c)
+{
+	int status = open_instance(in, c, false);
+
+	if (status == 0 || !(in->spool = guess_spool(c->conf_path)))
+		return status;
+	open_run(in);
+	return 0;
+}
+
 void instance_close(struct instance *in)
 {
 	if (in->run_fd >= 0)
 		close(in->run_fd);
 	in->run_fd = -1;
+	free(in->spool);
+	in->spool = NULL;
 	conf_free(&in->conf);
 }
 

@@ -7,12 +7,18 @@
 #include <sys/types.h>
 
 struct instance {
-	struct conf *conf;
+	struct conf *conf; /* NULL with instance_open_anyway() and a wrong configuration */
+	char *spool;
 	int run_fd; /* SPOOL/run; -1 when there is none yet */
 };
 
 /* Reads the configuration (mistakes are printed). 0, or the exit status to end with. */
 int instance_open(struct instance *in, const struct command_context *c) MUST_CHECK;
+/*
+ * For stop and status: a mistake made in the file since the start must not keep anybody from stopping what runs. Mistakes
+ * are printed; where the spool is, is guessed from the file's text.
+ */
+int instance_open_anyway(struct instance *in, const struct command_context *c) MUST_CHECK;
 /* Also what the configuration names, as `check` does. */
 int instance_open_checked(struct instance *in, const struct command_context *c) MUST_CHECK;
 void instance_close(struct instance *in);
