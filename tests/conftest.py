@@ -105,17 +105,16 @@ def server():
 
 @pytest.fixture
 def zone(folder):
-    """zone(records): starts a DNS server with them and returns a dns {} section for the configuration."""
+    """zone(records): starts a name server with them (tests/fake/fake_dns.py), returns its dns {} section."""
     made = []
 
     def start(records):
-        made.append(fake_dns.Dns(records))
-        anchor = fake_dns.anchor(folder / "anchor")
-        return f'dns {{ servers = {{ "{made[-1].server}" }} trust-anchor-file = "{anchor}" }}\n'
+        made.append(fake_dns.FakeDns(records))
+        return harness.dns_section(made[-1], folder)
 
     yield start
     for one in made:
-        one.close()
+        one.stop()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -52,8 +52,8 @@ class Feeder(threading.Thread):
 def setup(mta, sink, zone):
     """Half of the domains go direct, the others by a relay with a limit too wide to matter: every process has work."""
     site, relay = sink("-d", "15"), sink("-d", "15")
-    records = {(f"d{i}.example", "MX"): [f"10 mx{i % 4}.example"] for i in range(20)}
-    records.update({(f"mx{i}.example", "A"): [site.address] for i in range(4)})
+    records = {f"d{i}.example MX": [f"10 mx{i % 4}.example"] for i in range(20)}
+    records.update({f"mx{i}.example A": [site.address] for i in range(4)})
     excluded = ", ".join(f'"d{i}.example"' for i in range(10))
     mta.configure(CONF + zone(records) + f'server "direct" {{ method = direct port = 2525 deny-addresses = {{}} '
                   f'limits = {{ "1000000/hour" }} exclude-domains = {{ {excluded} }} }}\n'

@@ -82,9 +82,9 @@ def users():
 
 
 def configuration(mta, primary, secondary, site):
-    dns = fake_dns.Dns({("site.example", "MX"): ["10 mx.site.example"], ("mx.site.example", "A"): [site.address]})
+    dns = fake_dns.FakeDns({"site.example MX": ["10 mx.site.example"], "mx.site.example A": [site.address]})
     return f"""retry {{ after = {{ "2s" }} greylist-after = "2s" }}
-dns {{ servers = {{ "{dns.server}" }} trust-anchor-file = "{fake_dns.anchor(mta.dir / "anchor")}" }}
+{harness.dns_section(dns, mta.dir)}
 servers = {{ "direct", "primary", "secondary" }}
 server "direct" {{ method = direct port = 2525 deny-addresses = {{ }}
                   exclude-domains = {{ "customers.example", "here.example" }} }}

@@ -72,6 +72,14 @@ def processes_naming(text):
     return found
 
 
+def dns_section(server, folder):
+    """dns {} for an unsigned FakeDns. Its anchor is for a zone nobody asks for: with the system's all would be forged."""
+    anchor = Path(folder) / "anchor"
+    anchor.write_text("unused.example. IN DS 1 13 2 " + "00" * 32 + "\n")
+    anchor.chmod(0o644)
+    return f'dns {{ servers = {{ "{server.address}@{server.port}" }} trust-anchor-file = "{anchor}" }}\n'
+
+
 class Daemon:
     """A program in the foreground, ended by its pid."""
 
