@@ -58,4 +58,7 @@ int bounce_write(int spool_fd, const struct conf *conf, const struct bounce *b, 
  * The caller may remove it from the queue afterwards. Repeating it does no harm. -1 with errno.
  */
 int bounce_file_to_dead(int spool_fd, const struct bounce *b) MUST_CHECK;
+
+/* Removes what a predecessor that was killed had begun to write (incoming/ and dead/ NAME.report); once, at the start. */
+void bounce_sweep(int spool_fd);
 #endif
