@@ -17,9 +17,9 @@ enum conf_on_limit { ON_LIMIT_WAIT, ON_LIMIT_NEXT };
 
 /* "200/hour", "2000/day recipients", "500/day calendar 00:00 America/Los_Angeles", "unlimited" */
 struct conf_limit {
-	char *text;        /* as written, for messages to people */
+	char *text; /* as written, for messages to people */
 	bool is_unlimited, is_recipients, is_calendar;
-	uint64_t amount;   /* 0: nothing may pass */
+	uint64_t amount; /* 0: nothing may pass */
 	uint64_t window_ms;
 	int calendar_hour, calendar_minute; /* when a day begins */
 	char *calendar_zone;                /* NULL: local time */
@@ -52,16 +52,16 @@ struct conf_server {
 	char *name, *display_name; /* display_name defaults to name */
 	unsigned line;             /* of its section, for messages */
 	enum conf_method method;
-	char *preset;              /* "gmail" ... or NULL */
+	char *preset; /* "gmail" ... or NULL */
 	char *host;
 	unsigned port;
-	enum conf_tls tls;         /* resolved: never TLS_UNSET */
-	bool is_tls_wrapper;       /* TLS from the first byte */
+	enum conf_tls tls;   /* resolved: never TLS_UNSET */
+	bool is_tls_wrapper; /* TLS from the first byte */
 	char *tls_ca_file, *tls_client_cert, *tls_client_key;
 	struct conf_list tls_fingerprints;
-	int tls_min_version;       /* 10, 11, 12, 13 */
+	int tls_min_version; /* 10, 11, 12, 13 */
 	char *username, *password, *password_file;
-	struct conf_list auth;     /* "auto" or mechanisms */
+	struct conf_list auth; /* "auto" or mechanisms */
 	bool may_auth_without_tls;
 	struct conf_oauth2 oauth2;
 	struct conf_pop pop;
@@ -78,32 +78,33 @@ struct conf_server {
 	struct conf_limits initial_used, ramp;
 	unsigned reserve_percent;
 	unsigned deny_count;
-	struct conf_cidr *deny;    /* default for direct: loopback, unspecified, link-local, multicast (and their v4-mapped forms) */
+	struct conf_cidr *
+		deny; /* default for direct: loopback, unspecified, link-local, multicast (and their v4-mapped forms) */
 };
 
 struct conf_route {
 	char *name;
 	struct conf_list sender, recipient; /* patterns; empty matches all */
 	unsigned server_count;
-	unsigned *server;                   /* indices into conf.server */
+	unsigned *server; /* indices into conf.server */
 	struct conf_limits limits;
 };
 
 struct conf_destination {
-	char *name;                         /* the domain, or a free title when mx is given */
+	char *name; /* the domain, or a free title when mx is given */
 	struct conf_list mx;
-	unsigned max_connections;           /* 0: not given */
+	unsigned max_connections; /* 0: not given */
 	struct conf_limits limits;
-	unsigned reconnect_every;           /* 0: not given */
-	enum conf_tls tls;                  /* TLS_UNSET: not given */
+	unsigned reconnect_every; /* 0: not given */
+	enum conf_tls tls;        /* TLS_UNSET: not given */
 };
 
 struct conf {
-	char *path;       /* of the file, as given; its folder is the base of relative paths */
+	char *path; /* of the file, as given; its folder is the base of relative paths */
 	char *hostname, *postmaster;
-	char *spool;      /* absolute */
+	char *spool; /* absolute */
 	enum log_target log_target;
-	char *log_file;   /* absolute; LOG_TARGET_FILE only */
+	char *log_file; /* absolute; LOG_TARGET_FILE only */
 	enum log_format log_format;
 	unsigned workers; /* resolved: at least 1 */
 	char *user, *smtp_user, *drop_group;
@@ -123,8 +124,8 @@ struct conf {
 	} dns;
 	struct {
 		unsigned after_count;
-		uint64_t *after_ms;       /* waits between attempts; the last repeats */
-		unsigned max_retries;     /* 0: no limit but max_age */
+		uint64_t *after_ms;   /* waits between attempts; the last repeats */
+		unsigned max_retries; /* 0: no limit but max_age */
 		uint64_t max_age_ms, warn_after_ms, greylist_after_ms;
 	} retry;
 	unsigned server_count, route_count, destination_count;
@@ -160,5 +161,5 @@ unsigned conf_line(const struct conf *c, const void *field);
 /* deny-addresses: true when the server may not connect to this address (AF_INET: 4 bytes, AF_INET6: 16). */
 bool conf_server_denies(const struct conf_server *s, uint8_t family, const uint8_t *bytes);
 int conf_find_server(const struct conf *c, struct slice name); /* index or -1 */
-const char *conf_default_path(void);                             /* "/etc/postern/postern.conf", set at build time */
+const char *conf_default_path(void);                           /* "/etc/postern/postern.conf", set at build time */
 #endif

@@ -125,7 +125,8 @@ void conf_suggest(struct buf *out, enum conf_section_id section, struct slice na
 	const char *best = NULL;
 	unsigned distance = wanted.len < 4 ? 2 : 3;
 
-	for (unsigned i = 0; i < conf_option_count; i++) /* right, but elsewhere */
+	for (unsigned i = 0; i < conf_option_count && !conf_option_find(section, wanted);
+	     i++) /* right, but elsewhere */
 		if (conf_options[i].section != section && slice_is(wanted, conf_options[i].name)) {
 			const struct conf_section *s = &conf_sections[conf_options[i].section];
 

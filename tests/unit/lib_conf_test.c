@@ -1,0 +1,885 @@
+/* lib_conf_test.c - postern.conf: what is taken, what is refused, and in which words. */
+#include "lib/conf_private.h"
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
+
+#define PATH "/etc/t.conf"
+#define OK   "server \"a\" { host = \"h\" }\n"
+
+static struct conf *read_as(const char *text, bool is_all_available, struct conf_errors *errors)
+{
+	return conf_read_text(PATH, slice_of(text), is_all_available, errors);
+}
+
+/* Reads what must be right; the caller frees. */
+static struct conf *read_right(const char *text, bool is_all_available)
+{
+	struct conf_errors errors;
+	struct conf *c = read_as(text, is_all_available, &errors);
+
+	for (unsigned i = 0; i < errors.count; i++)
+		print_error("%s\n", errors.text[i]);
+	assert_int_equal(errors.count, 0);
+	assert_non_null(c);
+	return c;
+}
+
+struct bad_row {
+	const char *text;
+	const char *want[6]; /* without PATH; in order */
+};
+
+static void expect_mistakes(const struct bad_row *row, bool is_all_available)
+{
+	struct conf_errors errors;
+	struct conf *c = read_as(row->text, is_all_available, &errors);
+	unsigned i;
+
+	assert_null(c);
+	for (i = 0; i < ARRAY_LEN(row->want) && row->want[i]; i++) {
+		char *want = xasprintf("%s%s", PATH, row->want[i]);
+
+		if (i >= errors.count || strcmp(errors.text[i], want) != 0)
+			print_error("for:\n%s\nwant: %s\ngot:  %s\n", row->text, want,
+				    i < errors.count ? errors.text[i] : "nothing");
+		assert_true(i < errors.count);
+		assert_string_equal(errors.text[i], want);
+		free(want);
+	}
+	if (errors.count != i)
+		print_error("for:\n%s\nunexpected: %s\n", row->text, errors.text[i]);
+	assert_int_equal(errors.count, i);
+	conf_errors_release(&errors);
+}
+
+#define EXPECT(rows, all)                                                      \
+	for (unsigned row_index = 0; row_index < ARRAY_LEN(rows); row_index++) \
+	expect_mistakes(&(rows)[row_index], all)
+
+static void test_syntax(void **state UNUSED)
+{
+	static const struct bad_row ROWS[] = {
+		{ "hostnam = \"x\"\n" OK, { ":1: hostnam: unknown option; did you mean \"hostname\"?" } },
+		{ "Workers = 1\n" OK, { ":1: Workers: unknown option; did you mean \"workers\"?" } },
+		{ OK "\nzzzzzz = 1\n", { ":3: zzzzzz: unknown option" } },
+		{ "port = 25\n" OK, { ":1: port: unknown option; it belongs inside a section server \"NAME\" { }" } },
+		{ "server \"a\" { host = \"h\" spool = \"/x\" }",
+		  { ":1: spool: unknown option; it belongs outside of all sections" } },
+		{ "server \"a\" { host = \"h\" max_connections = 3 }",
+		  { ":1: max_connections: unknown option; did you mean \"max-connections\"?" } },
+		{ "include(\"/etc/passwd\")\n" OK,
+		  { ":1: include: unknown option",
+		    ":1: syntax: a value with \"*\", \"$\", \"+\", \"(\" or \")\" in it needs quotes",
+		    ":1: /etc/passwd: unknown option",
+		    ":1: syntax: a value with \"*\", \"$\", \"+\", \"(\" or \")\" in it needs quotes" } },
+		{ "workers = 1\nworkers = 2\n" OK, { ":2: workers: given twice; the first is in line 1" } },
+		{ "dns { }\ndns { }\n" OK, { ":2: dns: given twice; the first is in line 1" } },
+		{ OK OK, { ":2: server: \"a\" is defined twice; the first is in line 1" } },
+		{ "server { host = \"h\" }\n", { ":1: server: needs a title: server \"NAME\" { }" } },
+		{ "server \"a b\" { host = \"h\" }\n",
+		  { ":1: server: a title is 1 to 64 characters: letters, digits, \"-\", \"_\" and \".\"" } },
+		{ "dns \"x\" { }\n" OK, { ":1: dns: takes no title: dns { }" } },
+		{ "dns = 1\n" OK, { ":1: dns: is a section: dns { }" } },
+		{ "workers 1\n" OK, { ":1: workers: an equals sign is missing: workers = VALUE" } },
+		{ "workers =\nspool = \"/x\"\n" OK, { ":1: workers: its value is missing" } },
+		{ "workers = { \"1\" }\n" OK, { ":1: workers: takes one value, not a list" } },
+		{ "workers += 1\n" OK, { ":1: workers: takes one value: use \"=\" instead of \"+=\"" } },
+		{ "workers = 1 2\n" OK,
+		  { ":1: workers: something stands behind its value; a value with blanks or signs needs quotes" } },
+		{ "servers = { \"a\" \"a\" }\n" OK,
+		  { ":1: servers: a comma is missing between two values of the list" } },
+		{ "servers = { \"a\"\nworkers = 1\n" OK, { ":1: servers: closing brace of the list is missing" } },
+		{ "servers = { }\n" OK, { ":1: servers: needs at least one value" } },
+		{ "server \"a\" { host = \"h\"\n", { ":1: server: its closing brace is missing" } },
+		{ "server \"a\" { host = \"h\"\nserver \"b\" { host = \"h\" }\n",
+		  { ":1: server: its closing brace is missing before line 2" } },
+		{ OK "}\n", { ":2: syntax: unexpected \"}\"; the name of an option belongs here" } },
+		{ "spool = \"/x\nworkers = 1\n" OK, { ":1: spool: the closing quote (\") is missing on this line" } },
+		{ "spool = ${HOME}\n" OK,
+		  { ":1: spool: \"${\": environment variables are not expanded; quote the text if it is meant "
+		    "literally" } },
+		{ "spool = \"\\0\"\n" OK,
+		  { ":1: spool: bad escape in a quoted text; write \"\\\\\" for a backslash, or use single quotes" } },
+		{ "spool = \"\\777\"\n" OK,
+		  { ":1: spool: bad escape in a quoted text; write \"\\\\\" for a backslash, or use single quotes" } },
+		{ "spool = \"/a\\nb\"\n" OK,
+		  { ":1: spool: \"/a\\012b\" holds a control character; only text may stand here" } },
+		{ "# \001\n" OK, { ":1: syntax: control byte 0x01; only text may stand here" } },
+		{ "/* \n" OK, { ":1: syntax: the comment that begins here has no end" } },
+		{ "", { ":1: server: none is defined; add one, such as: server \"direct\" { method = direct }" } },
+	};
+
+	EXPECT(ROWS, false);
+}
+
+static void test_values(void **state UNUSED)
+{
+	static const struct bad_row ROWS[] = {
+		{ "workers = 65\n" OK, { ":1: workers: \"65\" is out of bounds; use 0 to 64" } },
+		{ "workers = 010\n" OK, { ":1: workers: \"010\" is not a plain decimal number; use 0 to 64" } },
+		{ "workers = 0x1\n" OK, { ":1: workers: \"0x1\" is not a plain decimal number; use 0 to 64" } },
+		{ "workers = -1\n" OK, { ":1: workers: \"-1\" is not a plain decimal number; use 0 to 64" } },
+		{ "workers = 99999999999999999999\n" OK,
+		  { ":1: workers: \"99999999999999999999\" is not a plain decimal number; use 0 to 64" } },
+		{ "history = 7\n" OK,
+		  { ":1: history: \"7\" has no unit; write \"7s\" for seconds, or use m, h, d or w" } },
+		{ "history = \"7 d\"\n" OK,
+		  { ":1: history: \"7 d\" is not a duration; use numbers with s, m, h, d or w, such as \"90s\" or "
+		    "\"1h30m\"" } },
+		{ "history = \"999w\"\n" OK, { ":1: history: \"999w\" is out of bounds; use 0s to 3650d" } },
+		{ "dns { timeout = 0 }\n" OK, { ":1: timeout: \"0\" is out of bounds; use 1s to 10m" } },
+		{ "message-size-limit = \"1t\"\n" OK,
+		  { ":1: message-size-limit: \"1t\" is not a size; use a number with k, m or g, such as \"50m\"" } },
+		{ "message-size-limit = 1\n" OK,
+		  { ":1: message-size-limit: \"1\" is out of bounds; use 1k to 2147483647" } },
+		{ "log-format = xml\n" OK, { ":1: log-format: \"xml\" is not one of its values; use text or json" } },
+		{ "log = file\n" OK,
+		  { ":1: log: \"file\" is not a place for the log; use syslog, stderr or a file's path with a "
+		    "\"/\"" } },
+		{ "hostname = \"192.0.2.1\"\n" OK,
+		  { ":1: hostname: \"192.0.2.1\" is an address; use a name such as \"mail.example.com\", or "
+		    "\"[192.0.2.1]\"" } },
+		{ "hostname = \"a b\"\n" OK,
+		  { ":1: hostname: \"a b\" is not a host name; use one such as \"mail.example.com\"" } },
+		{ "user = \"a:b\"\n" OK,
+		  { ":1: user: \"a:b\" is not a name of a user or group; use one such as \"postern\"" } },
+		{ "servers = { \"b\" }\n" OK, { ":1: servers: \"b\" is not the name of a server in this file" } },
+		{ "servers = { \"a\", \"a\" }\n" OK, { ":1: servers: \"a\" is named twice" } },
+		{ "dns { servers = { \"localhost\" } }\n" OK,
+		  { ":1: servers: \"localhost\" is not an address; use \"192.0.2.53\" or, with a port, "
+		    "\"192.0.2.53@5353\"" } },
+		{ "dns { servers = { \"::1@0\" } }\n" OK,
+		  { ":1: servers: \"::1@0\" has no right port behind \"@\"; use 1 to 65535" } },
+		{ "retry { after = { \"0s\" } }\n" OK, { ":1: after: \"0s\" is out of bounds; use 1s to 30d" } },
+		{ "server \"a\" { host = \"h:25\" }",
+		  { ":1: host: \"h:25\" is not a host; give the name alone, and the port with the option port" } },
+		{ "server \"a\" { host = \"300.1.1.1\" }",
+		  { ":1: host: \"300.1.1.1\" is not a host; use a name such as \"smtp.example.com\" or an address "
+		    "without brackets" } },
+		{ "server \"a\" { host = \"h\" port = 0 }", { ":1: port: \"0\" is out of bounds; use 1 to 65535" } },
+		{ "server \"a\" { host = \"h\" tls = always }",
+		  { ":1: tls: \"always\" is not one of its values; use none, opportunistic, require, verify or "
+		    "dane" } },
+		{ "server \"a\" { host = \"h\" tls-min-version = 1.4 }",
+		  { ":1: tls-min-version: \"1.4\" is not one of its values; use 1.0, 1.1, 1.2 or 1.3" } },
+		{ "server \"a\" { host = \"h\" tls-wrapper = maybe }",
+		  { ":1: tls-wrapper: \"maybe\" is neither true nor false; use one of these" } },
+		{ "server \"a\" { host = \"h\" exclude-domains = { \"a b\" } }",
+		  { ":1: exclude-domains: \"a b\" is not a pattern; use an address, a domain, \".domain\" for its "
+		    "subdomains, or \"*\"" } },
+		{ "server \"a\" { host = \"h\" source-addresses = { \"eth0\" } }",
+		  { ":1: source-addresses: \"eth0\" is not an IP address; use one of this host's, such as "
+		    "\"192.0.2.1\" or \"2001:db8::1\"" } },
+		{ "server \"a\" { host = \"h\" deny-addresses = { \"10.0.0.1/8\" } }",
+		  { ":1: deny-addresses: \"10.0.0.1/8\" is not an address block; use CIDR such as \"10.0.0.0/8\" or "
+		    "\"fc00::/7\", no bits set behind the prefix" } },
+		/* All in one go, in order of line, whatever their kind. */
+		{ "server \"a\" {\n host = \"h\"\n timeout = 5\n portt = 1\n}\nworkers = x\nretry { max-age = \"\" }\n",
+		  { ":3: timeout: \"5\" has no unit; write \"5s\" for seconds, or use m, h, d or w",
+		    ":4: portt: unknown option; did you mean \"port\"?",
+		    ":6: workers: \"x\" is not a plain decimal number; use 0 to 64",
+		    ":7: max-age: \"\" is not a duration; use numbers with s, m, h, d or w, such as \"90s\" or "
+		    "\"1h30m\"" } },
+	};
+
+	EXPECT(ROWS, false);
+}
+
+static void test_rules(void **state UNUSED)
+{
+	static const struct bad_row ROWS[] = {
+		{ "\nserver \"a\" { }\n",
+		  { ":2: host: server \"a\" needs one; use host = \"smtp.example.com\", or method = direct" } },
+		{ "server \"a\" { method = direct\nhost = \"h\" }",
+		  { ":2: host: does not go with method = direct, which finds the hosts by MX; use method = relay" } },
+		{ "server \"a\" { host = \"h\" port = 465\n tls = none }",
+		  { ":2: tls: none contradicts TLS from the first byte (port 465); use require or verify" } },
+		{ "server \"a\" { host = \"h\" tls-wrapper = true\n tls = none }",
+		  { ":2: tls: none contradicts TLS from the first byte (tls-wrapper); use require or verify" } },
+		{ "server \"a\" { host = \"h\" port = 465\n tls-wrapper = false }",
+		  { ":2: tls-wrapper: port 465 means TLS from the first byte; leave the option out, or use another "
+		    "port" } },
+		{ "spool = \"/\"\n" OK, { ":1: spool: cannot be the root directory" } },
+		{ "server \"a\" { host = \"h\" limits = { \"unlimited\", \"5/day\" } }",
+		  { ":1: limits: \"unlimited\" lifts all limits; leave the others out" } },
+		{ "server \"a\" { host = \"h\" username = \"u\" }",
+		  { ":1: username: needs password-file (or password, or oauth2 { }) beside it" } },
+		{ "server \"a\" { host = \"h\" password-file = \"f\" }",
+		  { ":1: password-file: needs username beside it" } },
+		{ "server \"a\" { host = \"h\" username = u password = p\n password-file = \"f\" }",
+		  { ":1: password: and password-file exclude one another; keep password-file" } },
+		{ "server \"a\" { method = direct username = u password = p }",
+		  { ":1: username: has no use with method = direct: MX hosts take no login" } },
+		{ "server \"a\" { method = ses username = u password = p }",
+		  { ":1: host: the preset ses needs it: it depends on your account" } },
+		{ "\nserver \"a\" { method = gmail }",
+		  { ":2: username: server \"a\" uses the preset gmail, which needs one" } },
+		{ "server \"a\" { host = h tls-client-key = \"k\" }",
+		  { ":1: tls-client-key: needs tls-client-cert beside it" } },
+		{ "server \"a\" { host = h rewrite = always }", { ":1: rewrite: needs rewrite-sender beside it" } },
+		{ "server \"a\" { host = h limits = { \"5/day\" } initial-used = { \"1/hour\" } }",
+		  { ":1: initial-used: \"1/hour\" has no limit of the same window in limits" } },
+		{ "server \"a\" { host = h ramp = { \"50/hour\" } }",
+		  { ":1: ramp: \"50/hour\" is not a step for a day; use \"50/day\" and the like" } },
+		{ "server \"a\" { host = h reserve = \"10\" }",
+		  { ":1: reserve: \"10\" is not a reserve; use 1 to 99 percent, such as \"10% high\"" } },
+		{ "server \"a\" { host = h username = u password = p auth = { \"auto\", \"plain\" } }",
+		  { ":1: auth: \"plain\" does not go together with others; \"auto\" stands alone" } },
+		{ "server \"a\" { host = h tls-fingerprints = { \"ab:cd\" } }",
+		  { ":1: tls-fingerprints: \"ab:cd\" is not a fingerprint; use the 64 hex digits of SHA-256, with or "
+		    "without colons" } },
+		{ "server \"a\" { host = h pop-before-smtp { host = p } }",
+		  { ":1: username: pop-before-smtp { } of server \"a\" needs it",
+		    ":1: password-file: pop-before-smtp { } of server \"a\" needs it" } },
+		{ "limits-store = \"redis://x\"\n" OK,
+		  { ":1: limits-store: \"redis://x\" is not a store; use \"local\" or \"redis://HOST:PORT/DB\"" } },
+		{ OK "route \"r\" { sender = { \"*\" } }",
+		  { ":2: servers: route \"r\" names no servers; add servers = { \"NAME\" }" } },
+		{ OK "destination \"a b\" { }",
+		  { ":2: destination: \"a b\" is not a domain; use one, or name the MX hosts with mx = { }" } },
+	};
+
+	EXPECT(ROWS, true);
+}
+
+static void test_secrets_are_never_shown(void **state UNUSED)
+{
+	static const char *const TEXTS[] = {
+		"server \"a\" { host = h username = u password = hush hush2 }",
+		"server \"a\" { host = h username = u password = hush=hush2 }",
+		"server \"a\" { host = h username = u password = hush}hush2 }",
+		"server \"a\" { host = h username = u password = \"hush\\n\" }",
+		"server \"a\" { host = h username = u password = \"hush }",
+		"server \"a\" { host = h username = u password = { \"hush\", \"hush2\" } }",
+		"server \"a\" { host = h username = u password = hush = hush2 = hush3\n }",
+		"server \"a\" { host = h username = u password hush\n }",
+	};
+	struct conf_errors errors;
+
+	for (unsigned i = 0; i < ARRAY_LEN(TEXTS); i++) {
+		assert_null(read_as(TEXTS[i], true, &errors));
+		assert_true(errors.count > 0);
+		for (unsigned k = 0; k < errors.count; k++)
+			if (strstr(errors.text[k], "hush"))
+				fail_msg("shown: %s", errors.text[k]);
+		conf_errors_release(&errors);
+	}
+}
+
+static void test_limits(void **state UNUSED)
+{
+	static const struct {
+		const char *text;
+		uint64_t amount, window_ms;
+		bool is_recipients, is_calendar;
+		int hour, minute;
+		const char *zone;
+	} GOOD[] = {
+		{ "200/hour", 200, 3600000, false, false, 0, 0, NULL },
+		{ "0/second", 0, 1000, false, false, 0, 0, NULL },
+		{ "10000/month", 10000, 2592000000ull, false, false, 0, 0, NULL },
+		{ "5/90s", 5, 90000, false, false, 0, 0, NULL },
+		{ "5/1h30m", 5, 5400000, false, false, 0, 0, NULL },
+		{ " 2000/day  recipients ", 2000, 86400000, true, false, 0, 0, NULL },
+		{ "500/day calendar", 500, 86400000, false, true, 0, 0, NULL },
+		{ "500/day recipients calendar", 500, 86400000, true, true, 0, 0, NULL },
+		{ "500/day calendar recipients", 500, 86400000, true, true, 0, 0, NULL },
+		{ "500/week calendar 08:30 America/Los_Angeles", 500, 604800000, false, true, 8, 30,
+		  "America/Los_Angeles" },
+		{ "5/day calendar 23:59 UTC recipients", 5, 86400000, true, true, 23, 59, "UTC" },
+	};
+	static const char *const BAD[] = {
+		"",
+		" ",
+		"200",
+		"200/",
+		"/hour",
+		"-1/day",
+		"1.5/day",
+		"1e3/day",
+		"5/fortnight",
+		"5/days",
+		"5/hour day",
+		"5/0s",
+		"5/10w recipients recipients",
+		"5/day calendar calendar",
+		"5/day calendar 24:00 UTC",
+		"5/day calendar 00:60 UTC",
+		"5/day calendar 00:00",
+		"5/day calendar 00:00 ../etc/passwd",
+		"5/90s calendar",
+		"5/minute calendar",
+		"unlimited recipients",
+		"99999999999999999999/day",
+		"9999999999999/day",
+		"010/day",
+		"5/400d",
+		"5 /day",
+		"5/day recipient",
+	};
+	struct conf_limit l;
+	struct conf_limits all = { 0, NULL };
+	struct buf wrong;
+
+	buf_init(&wrong, 500);
+	for (unsigned i = 0; i < ARRAY_LEN(GOOD); i++) {
+		assert_true(conf_limit_parse(slice_of(GOOD[i].text), &l, &wrong));
+		assert_string_equal(l.text, GOOD[i].text);
+		assert_int_equal(l.amount, GOOD[i].amount);
+		assert_int_equal(l.window_ms, GOOD[i].window_ms);
+		assert_int_equal(l.is_recipients, GOOD[i].is_recipients);
+		assert_int_equal(l.is_calendar, GOOD[i].is_calendar);
+		assert_int_equal(l.calendar_hour, GOOD[i].hour);
+		assert_int_equal(l.calendar_minute, GOOD[i].minute);
+		assert_int_equal(l.calendar_zone != NULL, GOOD[i].zone != NULL);
+		if (GOOD[i].zone)
+			assert_string_equal(l.calendar_zone, GOOD[i].zone);
+		conf_limits_add(&all, &l);
+	}
+	assert_true(conf_limit_parse(slice_of("unlimited"), &l, &wrong));
+	assert_true(l.is_unlimited);
+	conf_limits_add(&all, &l);
+	conf_limits_release(&all);
+	assert_int_equal(wrong.len, 0);
+	for (unsigned i = 0; i < ARRAY_LEN(BAD); i++) {
+		buf_clear(&wrong);
+		if (conf_limit_parse(slice_of(BAD[i]), &l, &wrong))
+			fail_msg("taken: \"%s\"", BAD[i]);
+		assert_true(wrong.len > 0);
+	}
+	buf_release(&wrong);
+}
+
+static void test_defaults(void **state UNUSED)
+{
+	struct conf *c = read_right("server \"out\" { method = direct }\nserver \"in\" { host = \"h\" }", false);
+	const struct conf_server *direct = &c->server[0], *relay = &c->server[1];
+
+	assert_true(strlen(c->hostname) > 0);
+	assert_memory_equal(c->postmaster, "postmaster@", 11);
+	assert_string_equal(c->postmaster + 11, c->hostname);
+	assert_string_equal(c->spool, "/var/spool/postern");
+	assert_int_equal(c->log_target, LOG_TARGET_SYSLOG);
+	assert_int_equal(c->log_format, LOG_FORMAT_TEXT);
+	assert_true(c->workers >= 1);
+	assert_string_equal(c->user, "postern");
+	assert_string_equal(c->smtp_user, "postern-smtp");
+	assert_string_equal(c->drop_group, "postern-drop");
+	assert_int_equal(c->message_size_limit_bytes, 50 << 20);
+	assert_int_equal(c->recipient_limit, 10000);
+	assert_int_equal(c->history_ms, 7ull * 86400000);
+	assert_int_equal(c->primary_count, 2);
+	assert_int_equal(c->primary[0], 0);
+	assert_int_equal(c->primary[1], 1);
+	assert_int_equal(c->dns.servers.count, 0);
+	assert_null(c->dns.trust_anchor_file);
+	assert_int_equal(c->dns.timeout_ms, 10000);
+	assert_int_equal(c->retry.after_count, 4);
+	assert_int_equal(c->retry.after_ms[0], 3600000);
+	assert_int_equal(c->retry.after_ms[3], 4 * 3600000);
+	assert_int_equal(c->retry.max_retries, 0);
+	assert_int_equal(c->retry.max_age_ms, 5ull * 86400000);
+	assert_int_equal(c->retry.warn_after_ms, 4 * 3600000);
+	assert_int_equal(c->retry.greylist_after_ms, 600000);
+	assert_int_equal(direct->method, METHOD_DIRECT);
+	assert_string_equal(direct->display_name, "out");
+	assert_null(direct->host);
+	assert_int_equal(direct->port, 25);
+	assert_int_equal(direct->tls, TLS_OPPORTUNISTIC);
+	assert_false(direct->is_tls_wrapper);
+	assert_int_equal(direct->tls_min_version, 12);
+	assert_int_equal(direct->timeout_ms, 300000);
+	assert_int_equal(direct->connect_timeout_ms, 30000);
+	assert_int_equal(direct->max_connections, 20);
+	assert_int_equal(direct->max_connections_per_destination, 5);
+	assert_int_equal(direct->reconnect_every, 999);
+	assert_int_equal(direct->limits.count, 0);
+	assert_int_equal(direct->on_limit, ON_LIMIT_WAIT);
+	assert_int_equal(direct->auth.count, 1);
+	assert_int_equal(direct->pop.port, 110);
+	assert_true(direct->deny_count > 0);
+	assert_int_equal(relay->method, METHOD_RELAY);
+	assert_int_equal(relay->tls, TLS_OPPORTUNISTIC);
+	assert_int_equal(relay->deny_count, 0);
+	assert_int_equal(relay->line, 2);
+	conf_free(&c);
+	assert_null(c);
+}
+
+static void test_what_is_written_arrives(void **state UNUSED)
+{
+	static const char TEXT[] =
+		"// C++ comment\n/* two\nlines */ hostname = mail.example.com. # bare words are fine\n"
+		"spool = 'sp${HOME}ool'\nlog = \"./l.log\"\nworkers = \"3\"\n"
+		"servers = { b, }\n"
+		"dns { servers = { \"::1\", \"127.0.0.1@5353\" } }\n"
+		"retry { after = \"90s\" max-age = 0 }\n"
+		"server b { host = smtp.example.com port = 465 tls-min-version = \"1.3\" on-limit = next\n"
+		"  display-name = \"a ${HOME} \\${X} \\\"q\\\" \\x41\"\n"
+		"  exclude-domains = { \"AOL.com, hotmail.com\", \".example.org\" }\n"
+		"  limits = { \"200/hour\" }\n  limits += { \"2000/day recipients\" }\n"
+		"  deny-addresses = { \"10.0.0.0/8\" } }\n"
+		"server a { method = direct tls = require deny-addresses = { } tls-wrapper = off }\n";
+	struct conf *c;
+	const struct conf_server *b;
+
+	setenv("X", "expanded", 1);
+	c = read_right(TEXT, false);
+	b = &c->server[0];
+	assert_string_equal(c->hostname, "mail.example.com");
+	assert_string_equal(c->postmaster, "postmaster@mail.example.com");
+	assert_string_equal(c->spool, "/etc/sp${HOME}ool");
+	assert_int_equal(conf_line(c, &c->spool), 4);
+	assert_string_equal(c->log_file, "/etc/./l.log");
+	assert_int_equal(c->workers, 3);
+	assert_int_equal(conf_line(c, &c->workers), 6);
+	assert_int_equal(conf_line(c, &c->user), 0);
+	assert_int_equal(c->primary_count, 1);
+	assert_int_equal(c->primary[0], 0);
+	assert_string_equal(c->dns.servers.item[1], "127.0.0.1@5353");
+	assert_int_equal(c->retry.after_count, 1);
+	assert_int_equal(c->retry.after_ms[0], 90000);
+	assert_int_equal(c->retry.max_age_ms, 0);
+	assert_string_equal(b->display_name, "a ${HOME} ${X} \"q\" A");
+	assert_true(b->is_tls_wrapper);
+	assert_int_equal(b->tls, TLS_REQUIRE); /* opportunistic from the first byte */
+	assert_int_equal(b->tls_min_version, 13);
+	assert_int_equal(b->on_limit, ON_LIMIT_NEXT);
+	assert_int_equal(b->exclude_domains.count, 3);
+	assert_string_equal(b->exclude_domains.item[0], "aol.com");
+	assert_string_equal(b->exclude_domains.item[1], "hotmail.com");
+	assert_int_equal(b->limits.count, 2);
+	assert_true(b->limits.limit[1].is_recipients);
+	assert_int_equal(b->deny_count, 3); /* and its forms inside IPv6 */
+	assert_int_equal(b->line, 10);
+	assert_int_equal(conf_line(c, &b->limits), 13);
+	assert_int_equal(c->server[1].deny_count, 0);
+	assert_int_equal(c->server[1].tls, TLS_REQUIRE);
+	conf_free(&c);
+}
+
+static void test_later_options(void **state UNUSED)
+{
+	static const char TEXT[] =
+		"limits = { \"1/day\" } limit-per-sender = { \"1/hour recipients\" } limits-store = \"redis://h:1/2\"\n"
+		"limits-store-down = share reply-rules = \"r\"\n"
+		"server \"g\" { method = gmail username = \"u\" password-file = \"p\" }\n"
+		"server \"o\" { method = outlook365 username = \"u\" limits = { \"5/day calendar 00:00 UTC\" } port = "
+		"25\n"
+		"  oauth2 { token-url = \"https://x/y\" client-id = i client-secret-file = s refresh-token-file = t }\n"
+		"  auth = { xoauth2, oauthbearer } auth-without-tls = yes pace = true reserve = \"10% high\"\n"
+		"  pop-before-smtp { host = p port = 995 tls = opportunistic username = u password-file = f }\n"
+		"  rewrite-sender = \"a@b.c\" rewrite = always allowed-senders = { \"*\" } initial-used = { \"3/day\" "
+		"}\n"
+		"  ramp = { \"50/day\", \"100/day\" } tls-client-cert = c tls-client-key = k tls = dane\n"
+		"  tls-fingerprints = { \"00112233445566778899AABBCCDDEEFF:00112233445566778899aabbccddeeff\" } }\n"
+		"route \"r 1\" { sender = { \"*\" } recipient = { } servers = { o, g } limits = { \"1/day\" } }\n"
+		"destination \"gg\" { mx = { \"*.Google.com\" } max-connections = 3 tls = dane }\n";
+	struct conf *c = read_right(TEXT, true);
+	const struct conf_server *g = &c->server[0], *o = &c->server[1];
+
+	assert_string_equal(c->limits_store, "redis://h:1/2");
+	assert_true(c->may_share_when_down);
+	assert_string_equal(c->reply_rules, "/etc/r");
+	assert_string_equal(g->preset, "gmail");
+	assert_string_equal(g->host, "smtp.gmail.com");
+	assert_int_equal(g->port, 587);
+	assert_int_equal(g->tls, TLS_VERIFY);
+	assert_int_equal(g->limits.count, 2);
+	assert_int_equal(g->limits.limit[0].amount, 500);
+	assert_true(g->limits.limit[1].is_recipients);
+	assert_string_equal(g->password_file, "/etc/p");
+	assert_int_equal(o->port, 25);
+	assert_int_equal(o->limits.count, 1);
+	assert_int_equal(o->tls, TLS_DANE);
+	assert_string_equal(o->oauth2.token_url, "https://x/y");
+	assert_int_equal(o->auth.count, 2);
+	assert_true(o->may_auth_without_tls && o->is_paced);
+	assert_int_equal(o->reserve_percent, 10);
+	assert_true(o->pop.is_set);
+	assert_int_equal(o->pop.tls, TLS_REQUIRE);
+	assert_int_equal(o->rewrite, REWRITE_ALWAYS);
+	assert_int_equal(o->ramp.count, 2);
+	assert_string_equal(o->tls_fingerprints.item[0],
+			    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+	assert_string_equal(c->route[0].name, "r 1");
+	assert_int_equal(c->route[0].server_count, 2);
+	assert_int_equal(c->route[0].server[0], 1);
+	assert_string_equal(c->destination[0].mx.item[0], "*.google.com");
+	assert_int_equal(c->destination[0].tls, TLS_DANE);
+	assert_int_equal(c->destination[0].reconnect_every, 0);
+	conf_free(&c);
+}
+
+/* Whatever the table marks LATER is refused, by name, and its values are checked all the same. */
+static void test_later_is_refused(void **state UNUSED)
+{
+	static const struct bad_row ROWS[] = {
+		{ "limits = { \"1/day\" }\n" OK, { ":1: limits: not available in this version" } },
+		{ "reply-rules = \"x\"\n" OK, { ":1: reply-rules: not available in this version" } },
+		{ "limits-store = \"redis://h:1/2\"\n" OK,
+		  { ":1: limits-store: \"redis://h:1/2\" is not available in this version; use \"local\"" } },
+		{ "server \"a\" { method = gmail }",
+		  { ":1: method: \"gmail\" is not available in this version",
+		    ":1: username: server \"a\" uses the preset gmail, which needs one" } },
+		{ "server \"a\" { host = h username = u password = p }",
+		  { ":1: username: not available in this version", ":1: password: not available in this version" } },
+		{ "server \"a\" { host = h tls = dane }", { ":1: tls: \"dane\" is not available in this version" } },
+		{ "server \"a\" { host = h reserve = \"x\" }",
+		  { ":1: reserve: not available in this version",
+		    ":1: reserve: \"x\" is not a reserve; use 1 to 99 percent, such as \"10% high\"" } },
+		{ "server \"a\" { host = h limits = { \"5/day calendar\" } }",
+		  { ":1: limits: \"5/day calendar\" ends with \"calendar\", which is not available in this version" } },
+		{ "server \"a\" { host = h\n oauth2 { client-id = i token-url = \"https://x\" refresh-token-file = r } "
+		  "}",
+		  { ":2: oauth2: not available in this version" } },
+		{ OK "route \"r\" { servers = { \"a\" } }", { ":2: route: not available in this version" } },
+		{ OK "destination \"x.org\" { max-connections = 0 }",
+		  { ":2: destination: not available in this version",
+		    ":2: max-connections: \"0\" is out of bounds; use 1 to 10000" } },
+	};
+
+	EXPECT(ROWS, false);
+	/* What this version does anyway may be said. */
+	struct conf *c = read_right("limits = { } limits-store = local limits-store-down = hold\n"
+				    "server \"a\" { host = h pace = false auth = auto initial-used = { } }",
+				    false);
+
+	conf_free(&c);
+}
+
+static void test_deny(void **state UNUSED)
+{
+	static const struct {
+		const char *address;
+		bool is_denied;
+	} ROWS[] = {
+		{ "127.0.0.1", true },
+		{ "127.255.255.255", true },
+		{ "0.0.0.0", true },
+		{ "169.254.1.1", true },
+		{ "224.0.0.1", true },
+		{ "239.1.1.1", true },
+		{ "10.0.0.1", false },
+		{ "192.0.2.1", false },
+		{ "126.255.255.255", false },
+		{ "::1", true },
+		{ "::", true },
+		{ "::2", false },
+		{ "fe80::1", true },
+		{ "febf::1", true },
+		{ "fec0::1", false },
+		{ "ff02::1", true },
+		{ "::ffff:127.0.0.1", true },
+		{ "::ffff:192.0.2.1", false },
+		{ "64:ff9b::127.0.0.1", true },
+		{ "64:ff9b::192.0.2.1", false },
+		{ "2001:db8::1", false },
+	};
+	struct conf *c = read_right("server \"d\" { method = direct }", false);
+	uint8_t bytes[16];
+
+	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
+		int family = strchr(ROWS[i].address, ':') ? AF_INET6 : AF_INET;
+
+		assert_int_equal(inet_pton(family, ROWS[i].address, bytes), 1);
+		if (conf_server_denies(&c->server[0], (uint8_t)family, bytes) != ROWS[i].is_denied)
+			fail_msg("%s", ROWS[i].address);
+	}
+	conf_free(&c);
+}
+
+static void test_many_servers(void **state UNUSED)
+{
+	struct buf text;
+	struct conf *c;
+
+	buf_init(&text, 1 << 20);
+	for (unsigned i = 0; i < 1000; i++)
+		buf_printf(&text, "server \"s%u\" { host = \"h%u.example.com\" port = %u limits = { \"%u/hour\" } }\n",
+			   i, i, 1000 + i, i);
+	c = read_right(buf_text(&text), false);
+	assert_int_equal(c->server_count, 1000);
+	assert_int_equal(c->server[999].port, 1999);
+	assert_int_equal(c->server[999].line, 1000);
+	assert_int_equal(conf_find_server(c, slice_of("s500")), 500);
+	assert_int_equal(conf_find_server(c, slice_of("s1000")), -1);
+	conf_free(&c);
+	buf_release(&text);
+}
+
+static void test_mistakes_are_bounded(void **state UNUSED)
+{
+	struct conf_errors errors;
+	struct buf text;
+
+	buf_init(&text, 1 << 20);
+	for (unsigned i = 0; i < 2 * CONF_MISTAKES_MAX; i++)
+		buf_put_str(&text, "x = 1\n");
+	assert_null(read_as(buf_text(&text), false, &errors));
+	assert_int_equal(errors.count, CONF_MISTAKES_MAX + 1);
+	assert_string_equal(errors.text[CONF_MISTAKES_MAX], PATH ": and 500 more mistakes");
+	conf_errors_release(&errors);
+	buf_release(&text);
+}
+
+/* Through descriptors: a sealed snapshot, whose offset other children share; and what is no file. */
+static void test_descriptors(void **state UNUSED)
+{
+	int fd = memfd_create("conf", MFD_CLOEXEC);
+	struct conf_errors errors;
+	struct conf *c;
+	size_t len;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, OK, strlen(OK)), (ssize_t)strlen(OK)); /* the offset stays at the end */
+	for (unsigned i = 0; i < 2; i++) {
+		c = conf_read("/x/y.conf", fd, &errors);
+		assert_non_null(c);
+		assert_string_equal(c->path, "/x/y.conf");
+		conf_free(&c);
+	}
+	close(fd);
+	assert_null(conf_read("/tmp", -1, &errors));
+	assert_string_equal(errors.text[0], "/tmp: is not a regular file");
+	conf_errors_release(&errors);
+	assert_null(conf_slurp("/nonexistent/postern.conf", &len, &errors));
+	assert_string_equal(errors.text[0], "/nonexistent/postern.conf: cannot be opened: No such file or directory");
+	conf_errors_release(&errors);
+}
+
+/* --- what the configuration names --- */
+
+static char folder[] = "/tmp/postern-conf-XXXXXX";
+
+static char *put_file(const char *name, const char *text, mode_t mode)
+{
+	char *path = xasprintf("%s/%s", folder, name);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	assert_int_equal(fchmod(fd, mode), 0);
+	close(fd);
+	return path;
+}
+
+static void test_files(void **state UNUSED)
+{
+	static const struct {
+		const char *options, *top;
+		const char *want; /* within the one mistake, or NULL: none */
+	} ROWS[] = {
+		{ "username = u password-file = good", "", NULL },
+		{ "username = u password-file = none", "", ":3: password-file: %s/none: No such file or directory" },
+		{ "username = u password-file = open", "",
+		  ":3: password-file: %s/open is open to others (mode 0644); chmod go= %s/open" },
+		{ "username = u password-file = empty", "", ":3: password-file: %s/empty is empty" },
+		{ "username = u password-file = blank", "", ":3: password-file: %s/blank has an empty first line" },
+		{ "username = u password-file = crlf", "",
+		  ":3: password-file: %s/crlf has Windows line ends; the password would end in a carriage return" },
+		{ "username = u password-file = spool", "", ":3: password-file: %s/spool is not a regular file" },
+		{ "tls-ca-file = ca.pem", "", NULL },
+		{ "tls-ca-file = good", "", ":3: tls-ca-file: %s/good holds no certificate in PEM form" },
+		{ "tls-ca-file = none", "", ":3: tls-ca-file: %s/none: No such file or directory" },
+		{ "", "dns { trust-anchor-file = empty }", ":2: trust-anchor-file: %s/empty is empty" },
+		{ "", "log = \"no/x.log\"", ":2: log: %s/no/x.log cannot be made: %s/no: No such file or directory" },
+		{ "", "log = \"./spool\"", ":2: log: %s/./spool is a directory; name a file in it" },
+		{ "limits = { \"5/day calendar 00:00 Mars/Phobos\" }", "",
+		  ":3: limits: \"5/day calendar 00:00 Mars/Phobos\": this host knows no time zone \"Mars/Phobos\"" },
+	};
+	static const struct {
+		const char *name, *text;
+		mode_t mode;
+	} FILES[] = { { "good", "secret\nrest\n", 0600 },
+		      { "open", "secret\n", 0644 },
+		      { "empty", "", 0600 },
+		      { "blank", "\nsecret\n", 0600 },
+		      { "crlf", "secret\r\n", 0600 },
+		      { "ca.pem", "-----BEGIN CERTIFICATE-----\n", 0644 } };
+	char *paths[ARRAY_LEN(FILES)];
+
+	assert_non_null(mkdtemp(folder));
+	char *spool = xasprintf("%s/spool", folder);
+
+	assert_int_equal(mkdir(spool, 0755), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(FILES); i++)
+		paths[i] = put_file(FILES[i].name, FILES[i].text, FILES[i].mode);
+	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
+		char *text = xasprintf("spool = spool user = nobody smtp-user = nobody drop-group = nogroup\n%s\n"
+				       "server \"a\" { host = h %s }\n",
+				       ROWS[i].top, ROWS[i].options);
+		char *path = xasprintf("%s/t.conf", folder);
+		struct conf_errors errors;
+		struct conf *c = conf_read_text(path, slice_of(text), true, &errors);
+
+		if (!c)
+			fail_msg("%s", errors.text[0]);
+		assert_int_equal(conf_check_files(c, &errors), ROWS[i].want == NULL);
+		if (ROWS[i].want) {
+			struct buf want;
+
+			buf_init(&want, 2000);
+			buf_put_str(&want, path);
+			for (const char *p = ROWS[i].want; *p; p++)
+				if (p[0] == '%' && p[1] == 's')
+					buf_put_str(&want, folder), p++;
+				else
+					buf_put_char(&want, *p);
+			assert_int_equal(errors.count, 1);
+			assert_string_equal(errors.text[0], buf_text(&want));
+			buf_release(&want);
+		}
+		conf_errors_release(&errors);
+		conf_free(&c);
+		free(text);
+		free(path);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(FILES); i++) {
+		unlink(paths[i]);
+		free(paths[i]);
+	}
+	rmdir(spool);
+	rmdir(folder);
+	free(spool);
+}
+
+/* --- drift: the table, the manual page and the sample say the same --- */
+
+static char *slurp(const char *path)
+{
+	struct conf_errors errors;
+	size_t len;
+	char *text = conf_slurp(path, &len, &errors);
+
+	if (!text)
+		fail_msg("%s (run from the top of the tree)", errors.text[0]);
+	return text;
+}
+
+static bool in_table(const char *name)
+{
+	for (unsigned i = 0; i < conf_option_count; i++)
+		if (strcmp(conf_options[i].name, name) == 0)
+			return true;
+	for (unsigned i = SECTION_TOP + 1; i < SECTION_COUNT; i++)
+		if (strcmp(conf_sections[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* The page has a subsection for each section, marked by a comment, and an item for each option in it. */
+static void test_manual_page(void **state UNUSED)
+{
+	char *page = slurp("man/postern.conf.5"), *rest = page, *line;
+	bool is_found[256] = { false };
+	enum conf_section_id section = SECTION_COUNT;
+
+	while ((line = strsep(&rest, "\n"))) {
+		char name[100], fallback[200] = "";
+
+		if (sscanf(line, ".\\\" section %99s", name) == 1) {
+			section = strcmp(name, "top") == 0 ? SECTION_TOP : SECTION_COUNT;
+			for (unsigned i = SECTION_TOP + 1; i < SECTION_COUNT; i++)
+				if (strcmp(conf_sections[i].name, name) == 0)
+					section = (enum conf_section_id)i;
+			if (section == SECTION_COUNT)
+				fail_msg("the page has a section %s", name);
+		}
+		if (sscanf(line, ".It Ic %99s No = Ar %*s Pq default : %199[^\n]", name, fallback) < 1)
+			continue;
+		const struct conf_option *o = conf_option_find(section, slice_of(name));
+
+		if (!o)
+			fail_msg("the page has an option %s that the table lacks", name);
+		is_found[o - conf_options] = true;
+		if (*o->fallback && !strstr(fallback, o->fallback) && o->type < TYPE_LIST_FIRST)
+			fail_msg("%s: the page says default \"%s\", the table \"%s\"", name, fallback, o->fallback);
+		bool says_later = rest && strncmp(rest, ".Em Not available in this version.", 34) == 0;
+		bool is_later = o->available == LATER || conf_sections[o->section].available == LATER;
+
+		if (says_later != (is_later && conf_sections[o->section].available == NOW))
+			fail_msg("%s: page and table differ about availability", name);
+	}
+	for (unsigned i = 0; i < conf_option_count; i++)
+		if (!is_found[i])
+			fail_msg("option %s of section \"%s\" is not in man/postern.conf.5", conf_options[i].name,
+				 conf_sections[conf_options[i].section].name);
+	free(page);
+}
+
+/* The sample is right as it stands, and what it shows in comments ("#name = value") exists. */
+static void test_sample(void **state UNUSED)
+{
+	char *text = slurp("conf/postern.conf"), *copy = xstrdup(text), *rest = copy, *line;
+	struct conf *c = read_right(text, false);
+
+	conf_free(&c);
+	while ((line = strsep(&rest, "\n"))) {
+		char name[100];
+
+		if (sscanf(line, "#%99[a-z-] =", name) == 1 || sscanf(line, "#%*[ ]%99[a-z-] =", name) == 1)
+			if (!in_table(name))
+				fail_msg("the sample shows an option %s", name);
+	}
+	free(copy);
+	free(text);
+}
+
+/* Every row is complete, and every default can be read. */
+static void test_table(void **state UNUSED)
+{
+	for (unsigned i = 0; i < conf_option_count; i++) {
+		const struct conf_option *o = &conf_options[i];
+
+		assert_true(strlen(o->name) > 0);
+		assert_true(strlen(o->doc) > 0);
+		assert_ptr_equal(conf_option_find(o->section, slice_of(o->name)), o); /* no name twice */
+		if (o->type == TYPE_COUNT || o->type == TYPE_SIZE || o->type == TYPE_DURATION ||
+		    o->type >= TYPE_LIST_FIRST)
+			assert_true(o->max > o->min);
+	}
+	for (unsigned i = 0; i < conf_preset_count; i++) {
+		char *text = xasprintf("server \"p\" { method = %s username = u password = p %s }",
+				       conf_presets[i].name, *conf_presets[i].host ? "" : "host = h");
+		struct conf *c = read_right(text, true);
+
+		assert_int_equal(c->server[0].tls, TLS_VERIFY);
+		conf_free(&c);
+		free(text);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_syntax),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_secrets_are_never_shown),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_what_is_written_arrives),
+		cmocka_unit_test(test_later_options),
+		cmocka_unit_test(test_later_is_refused),
+		cmocka_unit_test(test_deny),
+		cmocka_unit_test(test_many_servers),
+		cmocka_unit_test(test_mistakes_are_bounded),
+		cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_manual_page),
+		cmocka_unit_test(test_sample),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
