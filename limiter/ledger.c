@@ -2,7 +2,7 @@
  * ledger.c - accounts and their records.
  *
  * Keys and values, integers big-endian:
- *   "c"                                    clock: version u8, boot id (rest of the value after boot_ms, time_ms u64)
+ *   "c"                                    clock: version u8, boot_ms, wall_ms, time_ms u64, boot id
  *   "s" SERVER NUL                         account: see account_encode()
  *   "w" SERVER NUL unit u8 width u64 chunk u64   charges of a window: see window_encode_chunk()
  * A commit writes the accounts that changed, of their windows the chunks that changed, and the clock.
@@ -349,7 +349,7 @@ static void load_finish_account(struct load *load, struct account *a)
 
 static bool load_clock(struct ledger *l, const struct ledger_options *o)
 {
-	struct timebase stored = { "", 0, 0 };
+	struct timebase stored = { "", 0, 0, 0 };
 	struct slice value;
 	struct reader r;
 	enum store_result result = store_get(l->store, slice_of("c"), &value);
@@ -362,6 +362,7 @@ static bool load_clock(struct ledger *l, const struct ledger_options *o)
 	if (get_number(&r, 1) != RECORD_VERSION)
 		return false;
 	stored.boot_ms = (int64_t)get_number(&r, 8);
+	stored.wall_ms = (int64_t)get_number(&r, 8);
 	stored.time_ms = (int64_t)get_number(&r, 8);
 	if (r.failed || r.rest.len >= sizeof(stored.boot_id) || stored.time_ms < 0)
 		return false;
@@ -516,6 +517,7 @@ static enum store_result save_clock(struct ledger *l)
 	buf_clear(&l->value);
 	put_number(&l->value, RECORD_VERSION, 1);
 	put_number(&l->value, (uint64_t)l->time.boot_ms, 8);
+	put_number(&l->value, (uint64_t)l->time.wall_ms, 8);
 	put_number(&l->value, (uint64_t)l->time.time_ms, 8);
 	buf_put_str(&l->value, l->time.boot_id);
 	return put_record(l);
@@ -538,11 +540,12 @@ static enum store_result save_changes(struct ledger *l)
 	return store_commit(l->store);
 }
 
-enum store_result ledger_commit(struct ledger *l)
+enum store_result ledger_commit(struct ledger *l, int64_t wall_ms)
 {
 	enum store_result result;
 
 	if (l->changed) {
+		l->time.wall_ms = wall_ms < 0 ? 0 : wall_ms;
 		if ((result = save_changes(l)) != STORE_OK)
 			return result;
 		while (l->changed) {

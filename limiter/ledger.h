@@ -74,5 +74,5 @@ bool ledger_has_changes(const struct ledger *l);
  * All changes in one transaction, then on stable storage. Nothing that rests on them may be said before it returned OK.
  * FULL: all is kept in memory, call it again later. FATAL: exit.
  */
-enum store_result ledger_commit(struct ledger *l) MUST_CHECK;
+enum store_result ledger_commit(struct ledger *l, int64_t wall_ms) MUST_CHECK;
 #endif

@@ -9,20 +9,24 @@
  *
  *   PERMIT_ASK { request, server, messages, recipients }
  *   PERMIT     { request, server, messages, recipients, free_at, limit }
- *       As many as fit every limit of the server (see permits_ask()), durable before it is said. They count against
- * every limit, without expiring, until they are settled: settle soon, whatever came of them. Nothing granted: `limit`
- * is the one in the way, free_at when to ask again, as the wall clock now reads (0: never). It supposes that what is
- *       under way is used; a refund that was settled may make room earlier. A message with more recipients than were
- *       granted: settle them as refunded and ask for that message alone.
+ *       As many as fit every limit of the server (see permits_ask()), durable before it is said. They count
+ *       against every limit, without expiring, until they are settled: settle soon, whatever came of them.
+ *       Nothing granted: `limit` is the one in the way, free_at when to ask again, as the wall clock now reads (0:
+ *       never). It supposes that what is under way is used; a refund that was settled may make room earlier. A
+ *       message with more recipients than a limit's whole amount has to be sent in parts.
+ *
  *   SETTLE     { request, server, used_*, refund_* }
  *   SETTLED    { request }
- *       Used: the server saw MAIL FROM, or nobody knows. Refunded: it never saw it. Any part of what was granted, of
- *       several grants at once too; the time of settlement is the time of use.
+ *       Used: the server saw MAIL FROM, or nobody knows. Refunded: it never saw it. Any part of what was granted,
+ *       of several grants at once too; the time of settlement is the time of use.
+ *
  *   ADOPT      { request, server, messages, recipients }
  *   SETTLED    { request }
- *       Due once for each server with limits whenever either process was started anew, and before the first SETTLE of
- * its permits: this much is still under way. What else was granted before is taken as used now. SETTLEs without an
- * answer from before are not repeated, what they spoke of is in neither number. LIMIT_QUERY { request, server }
+ *       Due once for each server with limits whenever either process was started anew: this much of what was granted
+ *       is still under way, or is in a SETTLE without an answer, which is then repeated. All else is taken as used
+ *       now. What is settled beyond what is outstanding counts as used all the same: no error opens a window.
+ *
+ *   LIMIT_QUERY { request, server }
  *   LIMIT_STATE { request, server, limit, is_recipients, window_ms, used, allowed, free_at, last }
  *       One for each limit, `used` with what is under way; a server without limits gets one with an empty limit.
  *
@@ -102,7 +106,7 @@ static void on_turn(void *arg)
 	enum store_result result;
 
 	if (l->ledger && !l->is_full && ledger_has_changes(l->ledger)) {
-		result = ledger_commit(l->ledger);
+		result = ledger_commit(l->ledger, clock_wall().ms);
 		if (result == STORE_FULL) {
 			l->is_full = true;
 			log_error("limits: no room for the counters: nothing is granted until there is: %s",
@@ -122,7 +126,7 @@ static void on_turn(void *arg)
 static void on_retry(void *arg)
 {
 	struct limiter *l = arg;
-	enum store_result result = l->ledger ? ledger_commit(l->ledger) : STORE_OK;
+	enum store_result result = l->ledger ? ledger_commit(l->ledger, clock_wall().ms) : STORE_OK;
 
 	if (result == STORE_FULL) {
 		loop_timer_set_ms(l->retry, FULL_RETRY_MS);

@@ -6,14 +6,16 @@
 enum { BOOT_ID_MAX = 40 };
 
 /*
- * A point where the limiter's time met CLOCK_BOOTTIME. Limiter time looks like milliseconds since 1970 and never goes
- * back. While one boot lasts, over any number of restarts of the process, it advances with CLOCK_BOOTTIME alone: a step
- * of the wall clock neither empties a window nor holds mail back. Only after a reboot the wall clock says how much time
- * passed, and when it lies before what was stored (a clock that lost its battery) time goes on from there.
+ * A point where the limiter's time met CLOCK_BOOTTIME and the wall clock. Limiter time looks like milliseconds since
+ * 1970, never goes back, and is only ever used for differences. While one boot lasts, over any number of restarts of
+ * the process, it advances with CLOCK_BOOTTIME alone: a step of the wall clock neither empties a window nor holds mail
+ * back. Over a reboot it advances by what the wall clock did, when that can be believed: not when it went back, and not
+ * when it lay behind our own time before (a clock without battery, set right since). Then the time that passed is
+ * unknown and none is counted. What cannot be seen: a clock that is ahead after the reboot.
  */
 struct timebase {
 	char boot_id[BOOT_ID_MAX]; /* names the boot; "" when unknown: then every start counts as a reboot */
-	int64_t boot_ms, time_ms;
+	int64_t boot_ms, wall_ms, time_ms;
 };
 
 /* `stored`: the point stored last, or NULL. boot_id is cut to BOOT_ID_MAX - 1 bytes. */
