@@ -22,7 +22,10 @@ struct files {
 	struct conf_report report;
 };
 
-#define wrong(f, field, option, ...) conf_mistake_add(&(f)->report, conf_line((f)->conf, field), option, __VA_ARGS__)
+/* At the option's line; a default that is wrong on this host has none, but every mistake has the same form. */
+#define wrong(f, field, option, ...)                                                                          \
+	conf_mistake_add(&(f)->report, conf_line((f)->conf, field) ? conf_line((f)->conf, field) : 1, option, \
+			 __VA_ARGS__)
 
 /* The name of a file system that does not keep what it is told, or NULL. */
 static const char *risky_filesystem(const char *path)
