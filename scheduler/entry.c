@@ -173,22 +173,19 @@ entry_index entries_first(struct entries *e)
 	return e->heap_count ? e->heap[0] : 0;
 }
 
-entry_index entries_find_sorted(struct entries *e, uint64_t id, uint16_t group)
+entry_index entries_find_sorted(struct entries *e, uint64_t id)
 {
 	entry_index low = 1, high = e->limit;
 
 	while (low < high) {
 		entry_index middle = low + (high - low) / 2;
-		const struct entry *at = entry_get(e, middle);
 
-		if (at->id < id || (at->id == id && at->group < group))
+		if (entry_get(e, middle)->id < id)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	if (low < e->limit && entry_get(e, low)->id == id && entry_get(e, low)->group == group)
-		return low;
-	return 0;
+	return low < e->limit && entry_get(e, low)->id == id ? low : 0;
 }
 
 entry_index entries_find(struct entries *e, uint64_t id, uint16_t group)

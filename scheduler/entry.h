@@ -15,7 +15,8 @@ enum entry_flags {
 	ENTRY_SAID_SUSPENDED = 2, /* its delay was logged once; not again */
 	ENTRY_WARNED = 4,
 	ENTRY_TRIED = 8,          /* some server was really tried in this attempt */
-	ENTRY_FORCED = 16         /* an operator wants it now */
+	ENTRY_FORCED = 16,        /* an operator wants it now */
+	ENTRY_FILE_SEEN = 32      /* while the spool is read at start */
 };
 
 /* Who is to blame for the wait: a lane's index, or one of these. A recovery makes their mail due at once. */
@@ -28,7 +29,7 @@ struct entry {
 	uint32_t sender;    /* hash */
 	entry_index next;   /* in a list */
 	uint32_t heap_at;   /* position in the heap */
-	uint32_t blame;
+	uint32_t blame;     /* BLAME_...; in a lane's list: that lane */
 	uint32_t held_mark; /* of the server's hold counter when it was listed, s */
 	uint16_t group, attempts;
 	uint8_t place, flags, priority;
@@ -51,8 +52,8 @@ void entries_push(struct entries *e, entry_index i, struct mono due); /* into th
 void entries_remove(struct entries *e, entry_index i);                /* out of the heap */
 entry_index entries_first(struct entries *e);                         /* earliest in the heap, or 0 */
 
-/* Exact look-up while the slab is still in key order: during start, before anything was freed. */
-entry_index entries_find_sorted(struct entries *e, uint64_t id, uint16_t group);
+/* The message's first entry, while the slab is still in key order: during start, before anything was freed or added. */
+entry_index entries_find_sorted(struct entries *e, uint64_t id);
 /* Look-up by a walk over the slab: operators' commands. */
 entry_index entries_find(struct entries *e, uint64_t id, uint16_t group);
 #endif

@@ -4,6 +4,15 @@
 
 enum { RECORD_VERSION = 1 };
 
+uint32_t record_sender_hash(struct slice sender)
+{
+	uint32_t hash = 2166136261u;
+
+	for (size_t i = 0; i < sender.len; i++)
+		hash = (hash ^ (uint8_t)sender.ptr[i]) * 16777619u;
+	return hash;
+}
+
 struct record *record_new(void)
 {
 	return xcalloc(1, sizeof(struct record));
@@ -24,6 +33,9 @@ void record_free(struct record **r)
 		return;
 	for (unsigned i = 0; i < (*r)->outcome_count; i++)
 		outcome_release(&(*r)->outcome[i]);
+	for (unsigned i = 0; i < (*r)->rcpt_count; i++)
+		free((*r)->rcpt[i].address);
+	free((*r)->sender);
 	free((*r)->domain);
 	free(*r);
 	*r = NULL;
@@ -124,12 +136,14 @@ void record_encode(struct buf *out, const struct record *r)
 	put_be(out, r->held_s, 4);
 	put_be(out, r->message_rcpt_count, 4);
 	put_text(out, r->domain);
+	put_text(out, r->sender);
 	put_be(out, r->rcpt_count, 2);
 	for (unsigned i = 0; i < r->rcpt_count; i++) {
 		put_be(out, r->rcpt[i].index, 4);
 		put_be(out, r->rcpt[i].state, 1);
 		put_be(out, r->rcpt[i].is_temporary_seen, 1);
 		put_be(out, r->rcpt[i].outcome, 1);
+		put_text(out, r->rcpt[i].address);
 	}
 	put_be(out, r->outcome_count, 1);
 	for (unsigned i = 0; i < r->outcome_count; i++) {
@@ -187,8 +201,11 @@ static bool take_rcpts(struct reader *r, struct record *out)
 		rcpt->state = (uint8_t)take_be(r, 1);
 		rcpt->is_temporary_seen = take_be(r, 1) != 0;
 		rcpt->outcome = (uint8_t)take_be(r, 1);
-		if (r->failed || rcpt->state < RCPT_PENDING || rcpt->state > RCPT_EXPIRED)
+		rcpt->address = take_string(r);
+		if (r->failed || rcpt->state < RCPT_PENDING || rcpt->state > RCPT_EXPIRED) {
+			out->rcpt_count++; /* so that record_free() sees this one's address */
 			return false;
+		}
 	}
 	return true;
 }
@@ -199,7 +216,7 @@ static bool take_outcomes(struct reader *r, struct record *out)
 
 	if (count > ARRAY_LEN(out->outcome))
 		return false;
-	for (out->outcome_count = 0; out->outcome_count < count && !r->failed; out->outcome_count++) {
+	for (; out->outcome_count < count && !r->failed; out->outcome_count++) {
 		struct record_outcome *o = &out->outcome[out->outcome_count];
 
 		o->when.ms = (int64_t)take_be(r, 8);
@@ -222,6 +239,7 @@ struct record *record_decode(struct slice key, struct slice value)
 
 	if (take_head(&r, key, out)) {
 		out->domain = take_string(&r);
+		out->sender = take_string(&r);
 		if (take_rcpts(&r, out) && take_outcomes(&r, out))
 			return out;
 	}

@@ -28,6 +28,7 @@ enum record_flags {
 
 struct record_rcpt {
 	uint32_t index;  /* into the queue file */
+	char *address;   /* owned; the queue file's, so that nobody has to open it to name the recipient */
 	uint8_t state;   /* enum rcpt_state */
 	bool is_temporary_seen; /* in this attempt, by whatever server */
 	uint8_t outcome; /* 1 + index into outcome[]; 0: never tried */
@@ -47,12 +48,13 @@ struct record {
 	uint8_t priority; /* enum mail_priority */
 	uint8_t flags;    /* enum record_flags */
 	uint16_t attempts;
-	uint32_t sender_hash; /* for fairness only */
+	uint32_t sender_hash; /* record_sender_hash(sender) */
 	uint32_t held_s;      /* how long we held it back ourselves: does not count as age */
 	uint32_t message_rcpt_count;
 	struct wall due, known;
 	uint64_t size_bytes;
 	uint64_t bounce_id;
+	char *sender; /* empty: the null sender */
 	char *domain; /* of the recipients, or of the first when RECORD_MIXED_DOMAINS; lower case */
 	uint16_t rcpt_count;
 	struct record_rcpt rcpt[RECORD_RCPT_MAX];
@@ -60,6 +62,7 @@ struct record {
 	struct record_outcome outcome[RECORD_RCPT_MAX];
 };
 
+uint32_t record_sender_hash(struct slice sender); /* FNV-1a: the same in every process */
 struct record *record_new(void);
 void record_free(struct record **r);
 void record_key(uint64_t id, uint16_t group, char key[RECORD_KEY_BYTES]);

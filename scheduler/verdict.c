@@ -23,7 +23,8 @@ bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn)
 {
 	unsigned part[3];
 
-	if (!split_dsn(dsn, part) || part[0] != 5)
+	/* 5.0.0 is what a reply without an enhanced code is reported as. */
+	if (!split_dsn(dsn, part) || part[0] != 5 || part[1] == 0)
 		return code == 552 || (is_relay && (code == 550 || code == 551 || code == 553));
 	switch (part[1]) {
 	case 1:

@@ -1,0 +1,404 @@
+/* dispatch.c - the scheduler's turn: routes what is due, fills sessions, opens connections. */
+#include "scheduler/dispatch.h"
+#include "lib/log.h"
+#include "scheduler/intake.h"
+#include "scheduler/job.h"
+#include "scheduler/permit.h"
+#include "scheduler/target.h"
+#include <stdlib.h>
+
+enum { DUE_PER_TURN = 2000 }; /* entries routed in one turn: the loop stays responsive */
+
+void entry_forget(struct scheduler *s, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+
+	if (e->domain)
+		domain_unref(&s->domains, e->domain);
+	entry_free(s->entries, i);
+}
+
+uint8_t dispatch_server_at(struct scheduler *s, entry_index i, unsigned server)
+{
+	const struct plan *plan = &domain_get(&s->domains, entry_get(s->entries, i)->domain)->plan;
+
+	for (uint8_t at = 0; at < plan->count; at++)
+		if (plan->server[at] == server)
+			return at;
+	return 0;
+}
+
+void dispatch_entry(struct scheduler *s, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+
+	e->server_at = 0;
+	e->blame = BLAME_NOBODY;
+	e->flags &= (uint8_t)~ENTRY_TRIED;
+	dispatch_route(s, i);
+}
+
+/* --- routing --- */
+
+static void no_server(struct scheduler *s, entry_index i, const char *domain)
+{
+	char *text = xasprintf("no server may carry mail for %s", domain);
+	struct failure f = {
+		.verdict = VERDICT_PERMANENT,
+		.is_final = true,
+		.server = "",
+		.dsn = slice_of("5.7.1"),
+		.text = slice_of(text),
+		.relay = slice_of("none"),
+	};
+
+	job_fail_entry(s, i, &f);
+	free(text);
+}
+
+static void fail_dns(struct scheduler *s, entry_index i, const struct target *t)
+{
+	static const char *const DSN[] = {
+		[RESOLVE_TEMPORARY] = "4.4.3", [RESOLVE_NO_DOMAIN] = "5.1.2",
+		[RESOLVE_NULL_MX] = "5.1.10",  [RESOLVE_DENIED] = "5.4.6",
+	};
+	bool is_final = t->state == TARGET_PERMANENT && t->status != RESOLVE_DENIED;
+	struct failure f = {
+		.verdict = t->state == TARGET_PERMANENT ? VERDICT_PERMANENT : VERDICT_TEMPORARY,
+		.is_final = is_final,
+		.server = s->conf->server[t->server].name,
+		.dsn = slice_of(t->status < ARRAY_LEN(DSN) && DSN[t->status] ? DSN[t->status] : "4.4.3"),
+		.text = slice_of(t->text),
+		.relay = slice_of("none"),
+		.blame = t->state == TARGET_TEMPORARY ? BLAME_DNS : BLAME_NOBODY,
+	};
+
+	job_fail_entry(s, i, &f);
+}
+
+/* Every server was passed over because its lane is down: wait for the first that may be probed. */
+static void park_for_lanes(struct scheduler *s, entry_index i, const struct lane *down)
+{
+	char *why = xasprintf("delivery temporarily suspended: %s", down->text ? down->text : "the server is down");
+
+	job_park(s, i, down->retry_at, down->index, slice_of(why));
+	free(why);
+}
+
+/* Some server was really tried, the others are known not to answer: the attempt is over. */
+static void all_failed(struct scheduler *s, entry_index i, const struct lane *l)
+{
+	struct entry *e = entry_get(s->entries, i);
+	struct failure f = {
+		.verdict = VERDICT_TEMPORARY,
+		.is_counted = true,
+		.code = l->code,
+		.server = s->conf->server[l->server].name,
+		.dsn = slice_of(l->dsn ? l->dsn : "4.3.2"),
+		.text = slice_of(l->text ? l->text : "the server is being held back"),
+		.relay = slice_of("none"),
+		.blame = l->index,
+	};
+
+	e->server_at = (uint8_t)(domain_get(&s->domains, e->domain)->plan.count - 1);
+	job_fail_entry(s, i, &f);
+}
+
+enum lane_offer { LANE_TAKEN, LANE_PASSED };
+
+/* Puts the entry into the lane, unless the lane is down and another server or a later probe is better. */
+static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct lane *l, bool has_next)
+{
+	struct entry *e = entry_get(s->entries, i);
+
+	if (l->state == LANE_DOWN && clock_mono().ms < l->retry_at.ms && !(e->flags & ENTRY_FORCED))
+		return LANE_PASSED;
+	if (l->state == LANE_PROBING && has_next && l->sessions > 0)
+		return LANE_PASSED;
+	if (has_next && s->server[l->server].blocked_until.ms && lane_server(s, l)->on_limit == ON_LIMIT_NEXT)
+		return LANE_PASSED;
+	if (l->state == LANE_DOWN)
+		l->state = LANE_PROBING;
+	lane_push(s, l, i);
+	return LANE_TAKEN;
+}
+
+/* The lane of the entry's present server; NULL: it waits for DNS or failed, and is gone from here. */
+static struct lane *find_lane(struct scheduler *s, entry_index i, unsigned server)
+{
+	const struct conf_server *conf = &s->conf->server[server];
+	struct target *t;
+
+	if (conf->method == METHOD_RELAY)
+		return lane_get(s, server, 0, conf->host);
+	t = target_get(s, server, domain_get(&s->domains, entry_get(s->entries, i)->domain)->name);
+	if (t->state == TARGET_KNOWN)
+		return lane_get(s, server, t->site, t->name);
+	if (t->state == TARGET_ASKED)
+		target_wait(s, t, i);
+	else
+		fail_dns(s, i, t);
+	return NULL;
+}
+
+void dispatch_route(struct scheduler *s, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+	const struct domain *domain = domain_get(&s->domains, e->domain);
+	const struct lane *first_down = NULL;
+	struct lane *fallback = NULL; /* passed over though it is not down: better to wait there than nowhere */
+	uint8_t fallback_at = 0;
+
+	e->place = ENTRY_LISTED;
+	if (domain->plan.count == 0) {
+		no_server(s, i, domain->name);
+		return;
+	}
+	if ((e->flags & ENTRY_MIXED_DOMAINS) && plan_has_direct(&domain->plan, s->conf)) {
+		intake_split(s, i);
+		return;
+	}
+	for (; e->server_at < domain->plan.count; e->server_at++) {
+		struct lane *l = find_lane(s, i, domain->plan.server[e->server_at]);
+
+		if (!l || offer_to_lane(s, i, l, e->server_at + 1u < domain->plan.count) == LANE_TAKEN)
+			return;
+		if (l->state != LANE_DOWN && !fallback) {
+			fallback = l;
+			fallback_at = e->server_at;
+		} else if (l->state == LANE_DOWN && (!first_down || l->retry_at.ms < first_down->retry_at.ms)) {
+			first_down = l;
+		}
+	}
+	if (e->flags & ENTRY_TRIED) {
+		all_failed(s, i, first_down ? first_down : fallback);
+	} else if (fallback) {
+		e->server_at = fallback_at;
+		lane_push(s, fallback, i);
+	} else {
+		park_for_lanes(s, i, first_down);
+	}
+}
+
+/* --- due times --- */
+
+static void set_due_timer(struct scheduler *s)
+{
+	entry_index first = entries_first(s->entries);
+	int64_t now = clock_mono().ms, due;
+
+	if (!first || s->is_draining) {
+		loop_timer_cancel(s->due_timer);
+		s->due_armed_ms = 0;
+		return;
+	}
+	due = entry_get(s->entries, first)->due_ms;
+	if (s->due_armed_ms == due && loop_timer_is_set(s->due_timer))
+		return;
+	s->due_armed_ms = due;
+	loop_timer_set_ms(s->due_timer, due > now ? (uint64_t)(due - now) : 0);
+}
+
+static void take_due(struct scheduler *s)
+{
+	int64_t now = clock_mono().ms;
+
+	for (unsigned n = 0; n < DUE_PER_TURN; n++) {
+		entry_index i = entries_first(s->entries);
+
+		if (!i || entry_get(s->entries, i)->due_ms > now)
+			break;
+		entries_remove(s->entries, i);
+		dispatch_entry(s, i);
+	}
+}
+
+void dispatch_release_blamed(struct scheduler *s, uint32_t blame)
+{
+	struct mono now = clock_mono();
+
+	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
+		struct entry *e = entry_get(s->entries, i);
+
+		if (e->place != ENTRY_HEAP || e->blame != blame || e->due_ms <= now.ms)
+			continue;
+		entries_remove(s->entries, i);
+		entries_push(s->entries, i, now);
+	}
+}
+
+/* --- lanes into sessions --- */
+
+static void want_slot(struct scheduler *s, struct lane *l)
+{
+	struct server_state *server = &s->server[l->server];
+
+	if (l->is_wanting)
+		return;
+	l->is_wanting = true;
+	if (server->wanting) {
+		l->next_wanting = server->wanting;
+		l->prev_wanting = server->wanting->prev_wanting;
+		l->prev_wanting->next_wanting = l->next_wanting->prev_wanting = l;
+	} else {
+		l->next_wanting = l->prev_wanting = l;
+		server->wanting = l;
+	}
+}
+
+static void forget_wanting(struct scheduler *s, struct lane *l)
+{
+	struct server_state *server = &s->server[l->server];
+
+	if (l->next_wanting == l) {
+		server->wanting = NULL;
+	} else {
+		l->prev_wanting->next_wanting = l->next_wanting;
+		l->next_wanting->prev_wanting = l->prev_wanting;
+		if (server->wanting == l)
+			server->wanting = l->next_wanting;
+	}
+	l->is_wanting = false;
+	l->next_wanting = l->prev_wanting = NULL;
+}
+
+void dispatch_slot_free(struct scheduler *s, unsigned server)
+{
+	struct lane *l = s->server[server].wanting;
+
+	if (!l)
+		return;
+	forget_wanting(s, l);
+	lane_mark_dirty(s, l);
+}
+
+static void mark_if_of_server(void *arg, struct table_node *node)
+{
+	struct scheduler *s = ((void **)arg)[0];
+	unsigned server = *(unsigned *)((void **)arg)[1];
+	struct lane *l = TABLE_OBJECT(node, struct lane, node);
+
+	if (l->server == server && (l->ready_count > 0 || l->sessions > 0))
+		lane_mark_dirty(s, l);
+}
+
+void dispatch_server_changed(struct scheduler *s, unsigned server)
+{
+	void *arg[2] = { s, &server };
+
+	table_each(&s->lanes, mark_if_of_server, arg);
+}
+
+/* Takes everything out of the lane and routes it again. */
+static void reroute_all(struct scheduler *s, struct lane *l)
+{
+	unsigned count = l->ready_count;
+	entry_index i;
+
+	while (count-- > 0 && (i = lane_pop(s, l)) != 0)
+		dispatch_route(s, i);
+}
+
+void dispatch_server_blocked(struct scheduler *s, unsigned server)
+{
+	if (s->conf->server[server].on_limit != ON_LIMIT_NEXT)
+		return;
+	for (uint32_t k = 1; k < s->lane_limit; k++)
+		if (s->lane[k] && s->lane[k]->server == server)
+			reroute_all(s, s->lane[k]);
+}
+
+/* The addresses to connect to. False: not known yet, or failed (the lane then knows it). */
+static bool lane_hosts(struct scheduler *s, struct lane *l, struct slice *hosts)
+{
+	struct target *t = target_get(s, l->server, l->name);
+
+	switch (t->state) {
+	case TARGET_KNOWN:
+		if (l->site != 0 && t->site != l->site) { /* the domain moved: so must its mail */
+			reroute_all(s, l);
+			return false;
+		}
+		*hosts = (struct slice){ t->hosts, t->hosts_len };
+		return true;
+	case TARGET_ASKED:
+		t->is_lane_waiting = true;
+		return false;
+	default:
+		lane_on_failure(s, l, FAILURE_DNS, 0, slice_of("4.4.3"), slice_of(t->text), slice_of("none"));
+		return false;
+	}
+}
+
+static bool open_one(struct scheduler *s, struct lane *l)
+{
+	struct server_state *server = &s->server[l->server];
+	struct slice hosts;
+
+	if (l->sessions >= lane_limit(s, l) || l->connecting >= l->ready_count)
+		return false;
+	if (server->connections >= lane_server(s, l)->max_connections) {
+		want_slot(s, l);
+		session_hang_up_idle(s, l->server);
+		return false;
+	}
+	return lane_hosts(s, l, &hosts) && session_open(s, l, hosts);
+}
+
+static bool give_one(struct scheduler *s, struct lane *l, struct session *session)
+{
+	uint32_t held_s;
+	entry_index i;
+	struct job *job;
+
+	if (!permit_is_ready(s, l->server))
+		return false;
+	i = lane_pop(s, l);
+	held_s = s->server[l->server].hold_counter_s - entry_get(s->entries, i)->held_mark;
+	job = job_new(s, i);
+	if (!job)
+		return true;
+	if (!permit_take(s, l->server, job_rcpt_count(job))) {
+		job_give_back(s, job, l);
+		entry_get(s->entries, i)->held_mark -= held_s;
+		return false;
+	}
+	job->record->held_s += held_s;
+	session_deliver(s, session, job);
+	return true;
+}
+
+static void pump(struct scheduler *s, struct lane *l)
+{
+	if (l->state == LANE_DOWN) {
+		reroute_all(s, l); /* on to the next server, or parked until the lane may be probed */
+		return;
+	}
+	while (l->ready_count > 0) {
+		struct session *session = session_choose(s, l);
+
+		/* A busy session will do only when no more connections may be opened. */
+		if ((!session || session->in_flight > 0) && open_one(s, l))
+			session = session_choose(s, l);
+		if (!session || l->state == LANE_DOWN || !give_one(s, l, session))
+			break;
+	}
+	if (l->state == LANE_DOWN && l->ready_count > 0)
+		lane_mark_dirty(s, l);
+}
+
+void dispatch_turn(struct scheduler *s)
+{
+	if (s->is_draining || s->syncing_count > 0)
+		return;
+	take_due(s);
+	while (s->dirty_lanes) {
+		struct lane *l = s->dirty_lanes;
+
+		s->dirty_lanes = l->next_dirty;
+		l->is_dirty = false;
+		pump(s, l);
+		lane_collect(s, l);
+	}
+	set_due_timer(s);
+}

@@ -1,0 +1,250 @@
+/* events.c - log lines and history of messages. */
+#include "scheduler/events.h"
+#include "lib/log.h"
+#include "lib/spool.h"
+#include "lib/text.h"
+#include "scheduler/history.h"
+
+static const char *const STATUS[] = {
+	[DISPOSITION_SENT] = "sent",
+	[DISPOSITION_DEFERRED] = "deferred",
+	[DISPOSITION_BOUNCED] = "bounced",
+	[DISPOSITION_PASSED_ON] = "passed-on",
+	[DISPOSITION_IGNORED] = "ignored",
+};
+
+void event_arrived(struct scheduler *s, const struct queuefile *qf)
+{
+	char id[SPOOL_ID_TEXT], size[24], nrcpt[12];
+	struct buf text, sender;
+
+	spool_id_format(qf->id, id);
+	buf_init(&text, 1024);
+	buf_init(&sender, 1024);
+	text_escape(&sender, qf->sender, 900);
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)qf->size_bytes);
+	snprintf(nrcpt, sizeof(nrcpt), "%u", qf->rcpt_count);
+	buf_printf(&text, "from=<%s>, size=%s, nrcpt=%s (queue active)", buf_text(&sender), size, nrcpt);
+	log_message(id, "queued", buf_text(&text),
+		    (const char *const[]){ "from", buf_text(&sender), "size", size, "nrcpt", nrcpt, NULL });
+	history_arrived(s->history, clock_wall(), qf->id, qf->sender, qf->size_bytes, qf->rcpt_count, qf->uid);
+	buf_release(&text);
+	buf_release(&sender);
+}
+
+static struct wall next_time(struct wall now, uint64_t wait_ms)
+{
+	return (struct wall){ wait_ms ? now.ms + (int64_t)wait_ms : 0 };
+}
+
+void event_attempt(struct scheduler *s, const struct record *r, const struct msg_report *m, enum disposition d,
+		   uint64_t wait_ms)
+{
+	struct wall now = clock_wall();
+	char relay[321], dsn[17];
+	struct history_outcome o = {
+		.status = STATUS[d],
+		.server = s->conf->server[m->server].name,
+		.relay = relay,
+		.dsn = dsn,
+		.text = m->text,
+		.attempt = m->attempt,
+		.next = next_time(now, wait_ms),
+	};
+
+	snprintf(relay, sizeof(relay), "%.*s", (int)m->relay.len, m->relay.ptr);
+	snprintf(dsn, sizeof(dsn), "%.*s", (int)m->dsn.len, m->dsn.ptr);
+	for (unsigned i = 0; i < m->rcpts.count; i++) {
+		struct record_rcpt *rcpt = record_find_rcpt((struct record *)r, msg_u32(&m->rcpts, i));
+
+		if (!rcpt)
+			continue;
+		o.recipient = slice_of(rcpt->address);
+		history_outcome(s->history, now, r->id, &o);
+	}
+	if (d == DISPOSITION_PASSED_ON) {
+		char id[SPOOL_ID_TEXT];
+
+		spool_id_format(r->id, id);
+		log_info("%s: server %s failed: %.*s; the next server is tried", id, o.server, (int)m->text.len,
+			 m->text.ptr);
+	}
+	if (m->verdict == VERDICT_UNKNOWN)
+		event_possibly_repeated(s, r);
+}
+
+/* What a `to=` line of ours says; Postfix's order, then our fields (postern.conf(5), LOG). */
+struct outcome_line {
+	const char *address, *relay, *dsn, *status, *server;
+	struct slice text;
+	unsigned attempt;
+	struct wall next;
+};
+
+static void put_seconds(struct buf *out, int64_t ms)
+{
+	char digits[32];
+	size_t len;
+
+	if (ms < 0)
+		ms = 0;
+	if (ms >= 10000) {
+		buf_printf(out, "%lld", (long long)(ms / 1000));
+		return;
+	}
+	snprintf(digits, sizeof(digits), ms < 1000 ? "%.2f" : "%.1f", (double)ms / 1000);
+	for (len = strlen(digits); len > 0 && digits[len - 1] == '0'; len--)
+		digits[len - 1] = '\0';
+	if (len > 0 && digits[len - 1] == '.')
+		digits[len - 1] = '\0';
+	buf_put_str(out, digits);
+}
+
+static void put_tail(struct buf *text, const struct outcome_line *l)
+{
+	if (*l->server)
+		buf_printf(text, ", server=%s", l->server);
+	buf_printf(text, "%sattempt=%u", *l->server ? " " : ", ", l->attempt);
+	if (l->next.ms) {
+		buf_put_str(text, " next=");
+		clock_format_rfc3339(text, l->next);
+	}
+}
+
+static void log_outcome(const struct record *r, const struct outcome_line *l)
+{
+	char id[SPOOL_ID_TEXT];
+	struct buf text, address, reply, delay;
+	int64_t arrived = (int64_t)(r->id >> 12) / 1000, age = clock_wall().ms - arrived;
+
+	spool_id_format(r->id, id);
+	buf_init(&text, 4096);
+	buf_init(&address, 1024);
+	buf_init(&reply, 2048);
+	buf_init(&delay, 64);
+	text_escape(&address, slice_of(l->address), 900);
+	text_escape(&reply, l->text, 1800);
+	put_seconds(&delay, age);
+	buf_printf(&text, "to=<%s>, relay=%s, delay=%s, delays=", buf_text(&address), l->relay, buf_text(&delay));
+	put_seconds(&text, r->known.ms - arrived);
+	buf_put_char(&text, '/');
+	put_seconds(&text, arrived + age - r->known.ms);
+	buf_printf(&text, "/0/0, dsn=%s, status=%s (%s)", l->dsn, l->status, buf_text(&reply));
+	put_tail(&text, l);
+	log_message(id, "outcome", buf_text(&text),
+		    (const char *const[]){ "to", buf_text(&address), "relay", l->relay, "delay", buf_text(&delay), "dsn",
+					   l->dsn, "status", l->status, "reply", buf_text(&reply), "server", l->server,
+					   NULL });
+	buf_release(&text);
+	buf_release(&address);
+	buf_release(&reply);
+	buf_release(&delay);
+}
+
+static void tell_pending(struct scheduler *s, const struct record *r, const struct outcome_line *template)
+{
+	struct wall now = clock_wall();
+
+	for (unsigned i = 0; i < r->rcpt_count; i++) {
+		struct outcome_line l = *template;
+		struct history_outcome o = {
+			.recipient = slice_of(r->rcpt[i].address),
+			.status = l.status,
+			.server = l.server,
+			.relay = l.relay,
+			.dsn = l.dsn,
+			.text = l.text,
+			.attempt = l.attempt,
+			.next = l.next,
+		};
+
+		if (r->rcpt[i].state != RCPT_PENDING)
+			continue;
+		l.address = r->rcpt[i].address;
+		log_outcome(r, &l);
+		history_outcome(s->history, now, r->id, &o);
+	}
+}
+
+void event_failure(struct scheduler *s, const struct record *r, const struct failure *f, enum disposition d,
+		   uint64_t wait_ms)
+{
+	char relay[321], dsn[17], id[SPOOL_ID_TEXT];
+	struct outcome_line l = {
+		.relay = relay,
+		.dsn = dsn,
+		.status = STATUS[d],
+		.server = f->server,
+		.text = f->text,
+		.attempt = r->attempts + 1u,
+		.next = next_time(clock_wall(), wait_ms),
+	};
+
+	if (d == DISPOSITION_PASSED_ON) {
+		spool_id_format(r->id, id);
+		log_info("%s: server %s failed: %.*s; the next server is tried", id, f->server, (int)f->text.len,
+			 f->text.ptr);
+		return;
+	}
+	snprintf(relay, sizeof(relay), "%.*s", (int)f->relay.len, f->relay.ptr);
+	snprintf(dsn, sizeof(dsn), "%.*s", (int)f->dsn.len, f->dsn.ptr);
+	tell_pending(s, r, &l);
+}
+
+void event_suspended(struct scheduler *s, entry_index i, struct slice why)
+{
+	struct entry *e = entry_get(s->entries, i);
+	struct record *r = journal_get(s->journal, e->id, e->group);
+	struct outcome_line l = {
+		.relay = "none", .dsn = "4.3.2", .status = "deferred", .server = "", .text = why, .attempt = e->attempts
+	};
+
+	if (!r)
+		return;
+	tell_pending(s, r, &l);
+	record_free(&r);
+}
+
+void event_expired(struct scheduler *s, const struct record *r)
+{
+	const struct record_outcome *last = r->outcome_count ? &r->outcome[r->outcome_count - 1] : NULL;
+	struct outcome_line l = {
+		.relay = "none", .dsn = "4.4.7", .status = "bounced", .server = last ? last->server : "",
+		.text = slice_of(last ? last->text : "delivery time expired"), .attempt = r->attempts,
+	};
+
+	tell_pending(s, r, &l);
+}
+
+void event_possibly_repeated(struct scheduler *s, const struct record *r)
+{
+	char id[SPOOL_ID_TEXT];
+
+	spool_id_format(r->id, id);
+	log_warn("%s: no reply to the final dot: possibly repeated, some recipients may get a second copy", id);
+	history_event(s->history, clock_wall(), r->id, "possibly-repeated", NULL);
+}
+
+void event_bounced(struct scheduler *s, uint64_t id, uint64_t bounce_id)
+{
+	char text[SPOOL_ID_TEXT], bounce[SPOOL_ID_TEXT];
+	struct buf line;
+
+	spool_id_format(id, text);
+	spool_id_format(bounce_id, bounce);
+	buf_init(&line, 128);
+	buf_printf(&line, "sender notification: %s", bounce);
+	log_message(text, "notified", buf_text(&line), (const char *const[]){ "notification", bounce, NULL });
+	history_event(s->history, clock_wall(), id, "notified",
+		      (const char *const[]){ "notification", bounce, NULL });
+	buf_release(&line);
+}
+
+void event_removed(struct scheduler *s, uint64_t id, const char *why)
+{
+	char text[SPOOL_ID_TEXT];
+
+	spool_id_format(id, text);
+	log_message(text, "removed", "removed", NULL);
+	history_done(s->history, clock_wall(), id, why);
+}

@@ -1,0 +1,20 @@
+/* finish.h - the end of deliveries and messages: reports to senders, done marks, unlinking, sweeping. */
+#ifndef SCHEDULER_FINISH_H
+#define SCHEDULER_FINISH_H
+#include "scheduler/scheduler.h"
+
+/* Every recipient of the delivery is final. Records it; ends the message when it was the last. Frees the entry. */
+void finish_delivery(struct scheduler *s, struct record *r, entry_index i);
+/* Every group of the message is final: a report first if one is due, then done. */
+void finish_message(struct scheduler *s, uint64_t id);
+/* A delay notice to the sender, if one may be sent. */
+void finish_warn(struct scheduler *s, struct record *r);
+/* Its record (with this group number) says done. why: for the log; NULL: said before a restart. */
+void finish_add_done(struct scheduler *s, uint64_t id, uint16_t group, const char *why);
+/* An operator deleted it, or its file is gone: no report. Frees its entries and marks it done. */
+void finish_forget(struct scheduler *s, uint64_t id);
+/* After the journal's sync: writes reports, unlinks what is done. */
+void finish_after_sync(struct scheduler *s);
+/* Syncs the folders of unlinked files, then drops their records. */
+void finish_sweep(struct scheduler *s);
+#endif

@@ -1,0 +1,513 @@
+/* job.c - outcomes into records; failover inside one attempt; retries. */
+#include "scheduler/job.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "scheduler/dispatch.h"
+#include "scheduler/events.h"
+#include "scheduler/finish.h"
+#include "scheduler/permit.h"
+#include "scheduler/verdict.h"
+#include <stdlib.h>
+
+static uint64_t job_hash(uint64_t id, uint16_t group)
+{
+	uint64_t key[2] = { id, group };
+
+	return text_hash(key, sizeof(key));
+}
+
+struct job *job_find(struct scheduler *s, uint64_t id, uint16_t group)
+{
+	for (struct table_node *n = table_first(&s->jobs, job_hash(id, group)); n; n = table_next(n)) {
+		struct job *job = TABLE_OBJECT(n, struct job, node);
+
+		if (job->record->id == id && job->record->group == group)
+			return job;
+	}
+	return NULL;
+}
+
+struct job *job_new(struct scheduler *s, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+	struct record *r = journal_get(s->journal, e->id, e->group);
+	struct job *job;
+
+	if (!r || r->state != RECORD_WAITING || record_pending_count(r) == 0) {
+		log_error("delivery %llu group %u has no record that waits: left alone until the next start",
+			  (unsigned long long)e->id, e->group);
+		record_free(&r);
+		entry_forget(s, i);
+		return NULL;
+	}
+	job = xcalloc(1, sizeof(*job));
+	job->record = r;
+	job->entry = i;
+	e->place = ENTRY_ACTIVE;
+	e->blame = BLAME_NOBODY;
+	table_add(&s->jobs, &job->node, job_hash(r->id, r->group));
+	return job;
+}
+
+/* The entry stays, the caller decides where it goes; so does the record when `kept` takes it. */
+static entry_index job_end(struct scheduler *s, struct job *job, struct record **kept)
+{
+	entry_index i = job->entry;
+
+	session_forget_job(s, job);
+	table_remove(&s->jobs, &job->node);
+	if (kept)
+		*kept = job->record;
+	else
+		record_free(&job->record);
+	free(job);
+	entry_get(s->entries, i)->place = ENTRY_LISTED;
+	return i;
+}
+
+unsigned job_rcpt_count(const struct job *job)
+{
+	return record_pending_count(job->record);
+}
+
+static void put_or_fail(struct scheduler *s, const struct record *r)
+{
+	enum store_result result = journal_put(s->journal, r);
+
+	if (result != STORE_OK)
+		scheduler_fail(s, result, "recording an outcome");
+}
+
+void job_requeue(struct scheduler *s, struct job *job)
+{
+	struct session *session = job->session;
+	struct lane *l = session ? session->lane : NULL;
+	entry_index i;
+
+	if (session)
+		permit_settle(s, session->server, false, job->rcpts_sent);
+	i = job_end(s, job, NULL);
+	if (l)
+		lane_push_front(s, l, i);
+	else
+		dispatch_entry(s, i);
+}
+
+void job_give_back(struct scheduler *s, struct job *job, struct lane *l)
+{
+	lane_push_front(s, l, job_end(s, job, NULL));
+}
+
+/* --- the end of an attempt --- */
+
+static int64_t age_ms(const struct record *r)
+{
+	return clock_wall().ms - (int64_t)(r->id >> 12) / 1000 - (int64_t)r->held_s * 1000;
+}
+
+static void mark_pending(struct record *r, enum rcpt_state state, bool only_permanent)
+{
+	for (unsigned i = 0; i < r->rcpt_count; i++)
+		if (r->rcpt[i].state == RCPT_PENDING && !(only_permanent && r->rcpt[i].is_temporary_seen))
+			r->rcpt[i].state = (uint8_t)state;
+}
+
+static void expire(struct scheduler *s, struct record *r)
+{
+	event_expired(s, r);
+	s->expired_count += record_pending_count(r);
+	mark_pending(r, RCPT_EXPIRED, false);
+}
+
+static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms)
+{
+	struct entry *e = entry_get(s->entries, i);
+	struct mono now = clock_mono();
+	struct wall wall = clock_wall();
+	int64_t left = (int64_t)s->conf->retry.max_age_ms - age_ms(r);
+
+	/* The last attempt comes when the message's time is over, not long after. */
+	if (left > 0 && (int64_t)wait_ms > left)
+		wait_ms = (uint64_t)left;
+	r->due.ms = wall.ms + (int64_t)wait_ms;
+	for (unsigned k = 0; k < r->rcpt_count; k++)
+		r->rcpt[k].is_temporary_seen = false;
+	if (!(r->flags & RECORD_WARNED) && s->conf->retry.warn_after_ms > 0 &&
+	    age_ms(r) >= (int64_t)s->conf->retry.warn_after_ms) {
+		r->flags |= RECORD_WARNED;
+		finish_warn(s, r);
+	}
+	put_or_fail(s, r);
+	e->attempts = r->attempts;
+	e->flags &= (uint8_t)~(ENTRY_TRIED | ENTRY_FORCED);
+	e->server_at = 0;
+	entries_push(s->entries, i, (struct mono){ now.ms + (int64_t)wait_ms });
+}
+
+/* All servers were tried. `r` is the caller's. */
+static void end_attempt(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms, bool is_counted)
+{
+	if (is_counted)
+		r->attempts++;
+	mark_pending(r, RCPT_BOUNCED, true);
+	if (record_pending_count(r) > 0 && retry_is_over(s->conf, r->attempts, age_ms(r)))
+		expire(s, r);
+	if (record_pending_count(r) == 0) {
+		finish_delivery(s, r, i);
+		return;
+	}
+	wait_for_retry(s, r, i, wait_ms ? wait_ms : retry_wait_ms(s->conf, r->attempts));
+}
+
+static bool has_next_server(const struct scheduler *s, const struct entry *e)
+{
+	return e->server_at + 1u < domain_get(&s->domains, e->domain)->plan.count;
+}
+
+/* The attempt at one server is over and recipients are left. Consumes the job. */
+static void job_go_on(struct scheduler *s, struct job *job)
+{
+	struct record *r;
+	bool is_unknown = job->is_unknown;
+	uint64_t wait_ms = job->wait_ms;
+	entry_index i = job_end(s, job, &r);
+	struct entry *e = entry_get(s->entries, i);
+
+	e->flags |= ENTRY_TRIED;
+	if (record_pending_count(r) == 0) {
+		finish_delivery(s, r, i);
+	} else if (!is_unknown && has_next_server(s, e)) {
+		put_or_fail(s, r);
+		e->server_at++;
+		dispatch_route(s, i);
+	} else {
+		end_attempt(s, r, i, wait_ms, true);
+	}
+	record_free(&r);
+}
+
+/* --- reports --- */
+
+static void ack(struct scheduler *s, struct worker *w, const struct msg_report *m, enum disposition d, uint64_t wait_ms)
+{
+	uint32_t *triple;
+
+	(void)s;
+	w->ack_count += 2;
+	if (w->ack_count + 1 > w->ack_room) {
+		w->ack_room = w->ack_room ? w->ack_room * 2 : 384;
+		w->acks = xrealloc(w->acks, w->ack_room, sizeof(*w->acks));
+	}
+	w->ack_count++;
+	triple = w->acks + w->ack_count - 3;
+	triple[0] = m->sequence;
+	triple[1] = (uint32_t)d;
+	triple[2] = (uint32_t)((wait_ms + 999) / 1000);
+}
+
+static enum disposition by_verdict(const struct msg_report *m)
+{
+	switch (m->verdict) {
+	case VERDICT_DELIVERED:
+		return DISPOSITION_SENT;
+	case VERDICT_PERMANENT:
+		return DISPOSITION_BOUNCED;
+	case VERDICT_UNSENT:
+		return DISPOSITION_IGNORED;
+	default:
+		return DISPOSITION_DEFERRED;
+	}
+}
+
+/* One recipient's verdict into its record. */
+static enum disposition judge_rcpt(struct scheduler *s, struct job *job, struct record_rcpt *rcpt, const struct msg_report *m)
+{
+	bool is_relay = s->conf->server[m->server].method == METHOD_RELAY;
+	bool has_next = has_next_server(s, entry_get(s->entries, job->entry));
+
+	switch (m->verdict) {
+	case VERDICT_DELIVERED:
+		rcpt->state = RCPT_DELIVERED;
+		return DISPOSITION_SENT;
+	case VERDICT_PERMANENT:
+		if (!verdict_is_final(is_relay, m->code, m->dsn) && (has_next || rcpt->is_temporary_seen))
+			return has_next ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
+		rcpt->state = RCPT_BOUNCED;
+		return DISPOSITION_BOUNCED;
+	case VERDICT_UNKNOWN:
+		job->is_unknown = true;
+		job->record->flags |= RECORD_MAYBE_REPEATED;
+		rcpt->is_temporary_seen = true;
+		return DISPOSITION_DEFERRED;
+	default:
+		rcpt->is_temporary_seen = true;
+		return has_next ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
+	}
+}
+
+static uint64_t wait_after(struct scheduler *s, struct job *job, const struct msg_report *m)
+{
+	uint64_t wait_ms = retry_wait_ms(s->conf, job->record->attempts + 1u);
+
+	if (verdict_is_greylisting(m->code, m->text))
+		wait_ms = s->conf->retry.greylist_after_ms;
+	if (job->wait_ms == 0 || wait_ms < job->wait_ms)
+		job->wait_ms = wait_ms;
+	return wait_ms;
+}
+
+static void count_outcome(struct scheduler *s, unsigned server, enum disposition d, unsigned rcpts)
+{
+	struct counters *c[2] = { &s->total, &s->server[server].count };
+
+	for (unsigned i = 0; i < 2; i++) {
+		c[i]->sent += d == DISPOSITION_SENT ? rcpts : 0;
+		c[i]->deferred += d == DISPOSITION_DEFERRED ? rcpts : 0;
+		c[i]->bounced += d == DISPOSITION_BOUNCED ? rcpts : 0;
+	}
+}
+
+/* All recipients of a report; returns how the worker shall log it. */
+static enum disposition judge(struct scheduler *s, struct job *job, const struct msg_report *m, uint64_t *wait_ms)
+{
+	struct record *r = job->record;
+	const char *server = s->conf->server[m->server].name;
+	enum disposition d = DISPOSITION_IGNORED;
+	uint8_t outcome = record_add_outcome(r, clock_wall(), server, m->relay, m->code, m->dsn, m->text);
+	unsigned judged = 0;
+
+	*wait_ms = 0;
+	for (unsigned i = 0; i < m->rcpts.count; i++) {
+		struct record_rcpt *rcpt = record_find_rcpt(r, msg_u32(&m->rcpts, i));
+
+		if (!rcpt || rcpt->state != RCPT_PENDING)
+			continue;
+		rcpt->outcome = outcome;
+		d = judge_rcpt(s, job, rcpt, m);
+		judged++;
+	}
+	if (d == DISPOSITION_DEFERRED)
+		*wait_ms = wait_after(s, job, m);
+	count_outcome(s, m->server, d, judged);
+	return d;
+}
+
+/* The lane learns from it. */
+static void tell_lane(struct scheduler *s, struct session *session, const struct msg_report *m)
+{
+	if (!session || !session->lane)
+		return;
+	if (m->verdict == VERDICT_DELIVERED || m->verdict == VERDICT_PERMANENT)
+		lane_on_success(s, session->lane);
+	else if (m->verdict == VERDICT_TEMPORARY && m->cause == FAILURE_REPLY && m->code != 421)
+		lane_on_answer(s, session->lane);
+	else if (m->code == 421 || m->cause == FAILURE_LOST || m->cause == FAILURE_UNKNOWN || m->cause == FAILURE_PROTOCOL)
+		lane_on_throttle(s, session->lane);
+}
+
+/* A report about a delivery that this scheduler has not (or no longer) under way. */
+static struct job *job_recover(struct scheduler *s, uint64_t id, uint16_t group)
+{
+	entry_index i = entries_find(s->entries, id, group);
+	struct entry *e;
+
+	if (!i)
+		return NULL;
+	e = entry_get(s->entries, i);
+	if (e->place == ENTRY_HEAP)
+		entries_remove(s->entries, i);
+	else if (e->place != ENTRY_HELD)
+		return NULL; /* listed somewhere: it was given back already, so this is an old story */
+	return job_new(s, i);
+}
+
+static void finish_report(struct scheduler *s, struct job *job, const struct msg_report *m)
+{
+	struct session *session = job->session;
+
+	if (session)
+		permit_settle(s, session->server, m->was_seen, job->rcpts_sent);
+	job_go_on(s, job);
+	if (session)
+		session_on_progress(s, session);
+}
+
+void job_on_report(struct scheduler *s, struct worker *w, const struct msg_report *m)
+{
+	struct job *job = m->server < s->conf->server_count ? job_find(s, m->queue_id, m->group) : NULL;
+	enum disposition d;
+	uint64_t wait_ms;
+
+	if (!job && m->server < s->conf->server_count)
+		job = job_recover(s, m->queue_id, m->group);
+	if (!job) { /* recorded before, the acknowledgement was lost */
+		ack(s, w, m, by_verdict(m), 0);
+		return;
+	}
+	if (m->verdict == VERDICT_UNSENT) {
+		job->is_returned = true;
+		ack(s, w, m, DISPOSITION_IGNORED, 0);
+		if (!job->session)
+			job_requeue(s, job);
+		return;
+	}
+	tell_lane(s, job->session, m);
+	d = judge(s, job, m, &wait_ms);
+	ack(s, w, m, d, wait_ms);
+	event_attempt(s, job->record, m, d, wait_ms);
+	if (m->last)
+		finish_report(s, job, m);
+}
+
+void job_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inflight *m)
+{
+	struct job *job = job_find(s, m->queue_id, m->group);
+	struct session *session;
+
+	session_foreign(s, w, m->session, m->server);
+	if (!job)
+		job = job_recover(s, m->queue_id, m->group);
+	if (!job || job->session)
+		return;
+	session = session_find(s, m->session);
+	entry_get(s->entries, job->entry)->server_at = dispatch_server_at(s, job->entry, m->server);
+	job->rcpts_sent = m->rcpt_count;
+	session_attach(session, job);
+	permit_adopt(s, session->server, m->rcpt_count);
+}
+
+/* --- failures without an answer --- */
+
+static void fail_pending(struct scheduler *s, struct job *job, const struct failure *f)
+{
+	struct record *r = job->record;
+	uint8_t outcome = record_add_outcome(r, clock_wall(), f->server, f->relay, f->code, f->dsn, f->text);
+	bool has_next = has_next_server(s, entry_get(s->entries, job->entry));
+	bool is_bounce = f->verdict == VERDICT_PERMANENT && (f->is_final || !has_next);
+	enum disposition d = has_next && !f->is_final ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
+
+	for (unsigned i = 0; i < r->rcpt_count; i++) {
+		struct record_rcpt *rcpt = &r->rcpt[i];
+
+		if (rcpt->state != RCPT_PENDING)
+			continue;
+		rcpt->outcome = outcome;
+		if (f->verdict == VERDICT_TEMPORARY)
+			rcpt->is_temporary_seen = true;
+	}
+	if (is_bounce)
+		d = DISPOSITION_BOUNCED;
+	event_failure(s, r, f, d, d == DISPOSITION_DEFERRED ? retry_wait_ms(s->conf, r->attempts + 1u) : 0);
+	s->total.deferred += d == DISPOSITION_DEFERRED ? record_pending_count(r) : 0;
+	s->total.bounced += d == DISPOSITION_BOUNCED ? record_pending_count(r) : 0;
+	if (is_bounce && f->is_final)
+		mark_pending(r, RCPT_BOUNCED, false);
+}
+
+void job_on_session_failure(struct scheduler *s, struct job *job, const struct lane *l, const struct msg_session_down *m)
+{
+	bool is_direct = s->conf->server[m->server].method == METHOD_DIRECT;
+	struct failure f = {
+		.verdict = is_direct && m->cause == FAILURE_GREETING && m->code >= 500 ? VERDICT_PERMANENT :
+											 VERDICT_TEMPORARY,
+		.is_counted = true,
+		.code = m->code,
+		.server = s->conf->server[m->server].name,
+		.dsn = m->dsn,
+		.text = m->text,
+		.relay = m->relay,
+	};
+
+	permit_settle(s, m->server, false, job->rcpts_sent);
+	entry_get(s->entries, job->entry)->blame = l->index;
+	fail_pending(s, job, &f);
+	job_go_on(s, job);
+}
+
+void job_fail_entry(struct scheduler *s, entry_index i, const struct failure *f)
+{
+	struct job *job = job_new(s, i);
+	struct record *r;
+	struct entry *e;
+
+	if (!job)
+		return;
+	entry_get(s->entries, i)->blame = f->blame;
+	fail_pending(s, job, f);
+	if (f->is_counted || f->is_final || has_next_server(s, entry_get(s->entries, i))) {
+		job_go_on(s, job);
+		return;
+	}
+	job_end(s, job, &r);
+	e = entry_get(s->entries, i);
+	end_attempt(s, r, i, retry_wait_ms(s->conf, r->attempts + 1u), (e->flags & ENTRY_TRIED) != 0);
+	record_free(&r);
+}
+
+void job_on_worker_death(struct scheduler *s, struct job *job, const struct worker *w)
+{
+	struct record *r = job->record;
+	struct failure f = {
+		.verdict = VERDICT_TEMPORARY,
+		.is_counted = true,
+		.server = s->conf->server[job->session->server].name,
+		.dsn = slice_of("4.4.2"),
+		.text = slice_of("the sending process died between the final dot and the reply: possibly delivered"),
+		.relay = slice_of("none"),
+	};
+
+	if (!board_has(w->board, r->id, r->group)) {
+		job_requeue(s, job);
+		return;
+	}
+	event_possibly_repeated(s, r);
+	permit_settle(s, job->session->server, true, job->rcpts_sent);
+	job->is_unknown = true;
+	r->flags |= RECORD_MAYBE_REPEATED;
+	fail_pending(s, job, &f);
+	job_go_on(s, job);
+}
+
+/* Its time may be over without an attempt: a site that is down for days. */
+static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
+{
+	struct entry *e = entry_get(s->entries, i);
+	int64_t age = clock_wall().ms - (int64_t)(e->id >> 12) / 1000;
+	struct job *job;
+	struct record *r;
+
+	if (age < 0 || (uint64_t)age < s->conf->retry.max_age_ms)
+		return false;
+	job = job_new(s, i);
+	if (!job)
+		return true;
+	job_end(s, job, &r);
+	if (!retry_is_over(s->conf, 0, age_ms(r))) {
+		record_free(&r);
+		return false;
+	}
+	for (unsigned k = 0; k < r->rcpt_count; k++)
+		if (r->rcpt[k].state == RCPT_PENDING && r->rcpt[k].outcome == 0)
+			r->rcpt[k].outcome = record_add_outcome(r, clock_wall(), "", slice_of("none"), 0,
+								slice_of("4.4.7"), why);
+	expire(s, r);
+	finish_delivery(s, r, i);
+	record_free(&r);
+	return true;
+}
+
+void job_park(struct scheduler *s, entry_index i, struct mono due, uint32_t blame, struct slice why)
+{
+	struct entry *e = entry_get(s->entries, i);
+
+	e->place = ENTRY_LISTED;
+	if (expire_parked(s, i, why))
+		return;
+	if (!(e->flags & ENTRY_SAID_SUSPENDED)) {
+		e->flags |= ENTRY_SAID_SUSPENDED;
+		event_suspended(s, i, why);
+	}
+	e->blame = blame;
+	e->server_at = 0;
+	entries_push(s->entries, i, due);
+}

@@ -1,0 +1,329 @@
+/* lane.c - ready lists with fairness, the connection window, and the circuit breaker. */
+#include "scheduler/lane.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "scheduler/dispatch.h"
+#include "scheduler/verdict.h"
+#include <stdlib.h>
+
+enum {
+	WINDOW_START = 5,        /* connections of a lane that is not known yet */
+	LOWER_PRIORITY_SHARE = 8 /* every eighth pick goes to a lower priority that waits */
+};
+
+static uint64_t lane_hash(unsigned server, uint64_t site)
+{
+	uint64_t key[2] = { server, site };
+
+	return text_hash(key, sizeof(key));
+}
+
+const struct conf_server *lane_server(const struct scheduler *s, const struct lane *l)
+{
+	return &s->conf->server[l->server];
+}
+
+struct lane *lane_at(struct scheduler *s, uint32_t index)
+{
+	return index > 0 && index < s->lane_limit ? s->lane[index] : NULL;
+}
+
+static uint32_t lane_free_index(struct scheduler *s)
+{
+	if (s->lane_limit == 0)
+		s->lane_limit = s->lane_hint = 1;
+	while (s->lane_hint < s->lane_limit && s->lane[s->lane_hint])
+		s->lane_hint++;
+	if (s->lane_hint < s->lane_limit)
+		return s->lane_hint;
+	if (s->lane_limit >= s->lane_room) {
+		s->lane_room = s->lane_room ? s->lane_room * 2 : 64;
+		s->lane = xrealloc(s->lane, s->lane_room, sizeof(struct lane *));
+		s->lane[0] = NULL;
+	}
+	return s->lane_limit++;
+}
+
+struct lane *lane_get(struct scheduler *s, unsigned server, uint64_t site, const char *name)
+{
+	uint64_t hash = lane_hash(server, site);
+	struct lane *l;
+
+	for (struct table_node *n = table_first(&s->lanes, hash); n; n = table_next(n)) {
+		l = TABLE_OBJECT(n, struct lane, node);
+		if (l->server == server && l->site == site)
+			return l;
+	}
+	l = xcalloc(1, sizeof(*l));
+	l->server = server;
+	l->site = site;
+	l->name = xstrdup(name);
+	l->window = WINDOW_START;
+	l->index = lane_free_index(s);
+	s->lane[l->index] = l;
+	table_add(&s->lanes, &l->node, hash);
+	return l;
+}
+
+void lane_collect(struct scheduler *s, struct lane *l)
+{
+	if (l->ready_count || l->sessions || l->state != LANE_UP || l->is_dirty || l->is_wanting)
+		return;
+	table_remove(&s->lanes, &l->node);
+	s->lane[l->index] = NULL;
+	if (l->index < s->lane_hint)
+		s->lane_hint = l->index;
+	free(l->name);
+	free(l->dsn);
+	free(l->text);
+	free(l->relay);
+	free(l);
+}
+
+void lane_mark_dirty(struct scheduler *s, struct lane *l)
+{
+	if (l->is_dirty)
+		return;
+	l->is_dirty = true;
+	l->next_dirty = s->dirty_lanes;
+	s->dirty_lanes = l;
+}
+
+/* --- ready lists --- */
+
+static struct sender_queue *find_queue(struct scheduler *s, struct lane *l, const struct entry *e, uint64_t *hash)
+{
+	uint32_t key[3] = { l->index, e->priority, e->sender };
+
+	*hash = text_hash(key, sizeof(key));
+	for (struct table_node *n = table_first(&s->sender_queues, *hash); n; n = table_next(n)) {
+		struct sender_queue *q = TABLE_OBJECT(n, struct sender_queue, node);
+
+		if (q->lane == l->index && q->sender == e->sender && q->priority == e->priority)
+			return q;
+	}
+	return NULL;
+}
+
+static struct sender_queue *get_queue(struct scheduler *s, struct lane *l, const struct entry *e)
+{
+	uint64_t hash;
+	struct sender_queue *q = find_queue(s, l, e, &hash), **ring = &l->ring[e->priority];
+
+	if (q)
+		return q;
+	q = xcalloc(1, sizeof(*q));
+	q->lane = l->index;
+	q->sender = e->sender;
+	q->priority = e->priority;
+	if (*ring) { /* behind the last: the ring's start is the next in turn */
+		q->next = *ring;
+		q->prev = (*ring)->prev;
+		q->prev->next = q->next->prev = q;
+	} else {
+		q->next = q->prev = q;
+		*ring = q;
+	}
+	table_add(&s->sender_queues, &q->node, hash);
+	return q;
+}
+
+static void drop_queue(struct scheduler *s, struct lane *l, struct sender_queue *q)
+{
+	struct sender_queue **ring = &l->ring[q->priority];
+
+	if (q->next == q)
+		*ring = NULL;
+	else if (*ring == q)
+		*ring = q->next;
+	q->prev->next = q->next;
+	q->next->prev = q->prev;
+	table_remove(&s->sender_queues, &q->node);
+	free(q);
+}
+
+static void note_listed(struct scheduler *s, struct lane *l, struct entry *e)
+{
+	e->place = ENTRY_LISTED;
+	e->blame = l->index; /* while it is listed: where */
+	e->held_mark = s->server[l->server].hold_counter_s;
+	l->ready_count++;
+	s->server[l->server].waiting++;
+	lane_mark_dirty(s, l);
+}
+
+void lane_push(struct scheduler *s, struct lane *l, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+	struct sender_queue *q = get_queue(s, l, e);
+
+	e->next = 0;
+	if (q->tail)
+		entry_get(s->entries, q->tail)->next = i;
+	else
+		q->head = i;
+	q->tail = i;
+	note_listed(s, l, e);
+}
+
+void lane_push_front(struct scheduler *s, struct lane *l, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+	struct sender_queue *q = get_queue(s, l, e);
+
+	e->next = q->head;
+	q->head = i;
+	if (!q->tail)
+		q->tail = i;
+	note_listed(s, l, e);
+}
+
+static struct sender_queue *next_queue(struct lane *l)
+{
+	struct sender_queue *first = NULL, *lower = NULL;
+
+	for (unsigned p = 0; p < PRIORITY_COUNT; p++) {
+		if (!l->ring[p])
+			continue;
+		if (!first)
+			first = l->ring[p];
+		else if (!lower)
+			lower = l->ring[p];
+	}
+	return lower && l->picks % LOWER_PRIORITY_SHARE == LOWER_PRIORITY_SHARE - 1 ? lower : first;
+}
+
+entry_index lane_peek(struct scheduler *s, struct lane *l)
+{
+	struct sender_queue *q = next_queue(l);
+
+	(void)s;
+	return q ? q->head : 0;
+}
+
+static void unlist(struct scheduler *s, struct lane *l, struct sender_queue *q, entry_index before, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+
+	if (before)
+		entry_get(s->entries, before)->next = e->next;
+	else
+		q->head = e->next;
+	if (q->tail == i)
+		q->tail = before;
+	e->next = 0;
+	l->ready_count--;
+	s->server[l->server].waiting--;
+	if (!q->head)
+		drop_queue(s, l, q);
+}
+
+entry_index lane_pop(struct scheduler *s, struct lane *l)
+{
+	struct sender_queue *q = next_queue(l);
+	entry_index i;
+
+	if (!q)
+		return 0;
+	l->picks++;
+	i = q->head;
+	l->ring[q->priority] = q->next;
+	unlist(s, l, q, 0, i);
+	return i;
+}
+
+bool lane_remove(struct scheduler *s, struct lane *l, entry_index i)
+{
+	uint64_t hash;
+	struct sender_queue *q = find_queue(s, l, entry_get(s->entries, i), &hash);
+	entry_index before = 0, at = q ? q->head : 0;
+
+	while (at && at != i) {
+		before = at;
+		at = entry_get(s->entries, at)->next;
+	}
+	if (!at)
+		return false;
+	unlist(s, l, q, before, i);
+	return true;
+}
+
+/* --- how well it goes --- */
+
+unsigned lane_limit(const struct scheduler *s, const struct lane *l)
+{
+	const struct conf_server *server = lane_server(s, l);
+	unsigned most = server->max_connections, window = (unsigned)l->window;
+
+	if (server->method == METHOD_DIRECT && server->max_connections_per_destination < most)
+		most = server->max_connections_per_destination;
+	if (l->state != LANE_UP)
+		return 1;
+	return window < most ? window : most;
+}
+
+static void come_up(struct scheduler *s, struct lane *l)
+{
+	bool was_alerted = l->failures > 0;
+
+	l->state = LANE_UP;
+	l->failures = 0;
+	if (!was_alerted)
+		return;
+	l->window = WINDOW_START;
+	log_warn("server %s: %s answers again", lane_server(s, l)->name, l->name);
+	dispatch_release_blamed(s, l->index);
+}
+
+void lane_on_answer(struct scheduler *s, struct lane *l)
+{
+	if (l->state != LANE_UP || l->failures > 0)
+		come_up(s, l);
+}
+
+void lane_on_success(struct scheduler *s, struct lane *l)
+{
+	unsigned most = lane_server(s, l)->max_connections;
+
+	lane_on_answer(s, l);
+	/* One more for every good answer while it is small, then one more a round. */
+	l->window += l->window < 10 ? 1 : 1 / l->window;
+	if (l->window > most)
+		l->window = most;
+}
+
+void lane_on_throttle(struct scheduler *s, struct lane *l)
+{
+	(void)s;
+	/* Answers to one burst count once: not below half of what is open now. */
+	l->window = l->window / 2 < 1 ? 1 : l->window / 2;
+}
+
+static void keep_text(char **at, struct slice text)
+{
+	free(*at);
+	*at = xstrndup(text.ptr, text.len);
+}
+
+void lane_on_failure(struct scheduler *s, struct lane *l, enum failure_cause cause, uint16_t code, struct slice dsn,
+		     struct slice text, struct slice relay)
+{
+	struct mono now = clock_mono();
+	bool was_up = l->state == LANE_UP && l->failures == 0;
+	bool is_same_round = l->state == LANE_DOWN && l->retry_at.ms > now.ms;
+
+	l->cause = cause;
+	l->code = code;
+	keep_text(&l->dsn, dsn);
+	keep_text(&l->text, text);
+	keep_text(&l->relay, relay);
+	l->state = LANE_DOWN;
+	l->window = 1;
+	if (!is_same_round) { /* sessions that were opened together fail together: one failure */
+		l->failures++;
+		l->retry_at.ms = now.ms + (int64_t)lane_backoff_ms(s->conf, l->failures);
+	}
+	if (was_up)
+		log_warn("server %s: %s does not take mail now: %s", lane_server(s, l)->name, l->name, l->text);
+	lane_mark_dirty(s, l);
+}

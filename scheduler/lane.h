@@ -1,0 +1,65 @@
+/* lane.h - one lane: the mail for one site through one server, its connections, and how well it goes.
+ *
+ * State:  UP --failure--> DOWN --time's up, mail arrives--> PROBING --success--> UP
+ *                          ^--------------failure--------------'
+ * A lane that is DOWN costs one probe after each back-off, not one time-out per message.
+ */
+#ifndef SCHEDULER_LANE_H
+#define SCHEDULER_LANE_H
+#include "scheduler/scheduler.h"
+
+enum lane_state { LANE_UP, LANE_DOWN, LANE_PROBING };
+
+/* Entries of one sender that are ready in a lane; senders take turns. */
+struct sender_queue {
+	struct table_node node; /* by lane, priority, sender */
+	uint32_t lane, sender;
+	uint8_t priority;
+	entry_index head, tail;
+	struct sender_queue *next, *prev; /* the ring */
+};
+
+struct lane {
+	struct table_node node; /* by server and site */
+	uint32_t index;
+	unsigned server;
+	uint64_t site;        /* 0 for a relay */
+	char *name;           /* the relay's host, or the domain that was first of this site: to find its hosts again */
+	enum lane_state state;
+	double window;        /* connections that we dare, adapts to success and failure */
+	unsigned sessions, connecting;
+	struct session *session; /* list */
+	unsigned ready_count;
+	struct sender_queue *ring[PRIORITY_COUNT];
+	unsigned picks;       /* for the share of lower priorities */
+	unsigned failures;    /* in a row */
+	struct mono retry_at; /* LANE_DOWN */
+	enum failure_cause cause;
+	uint16_t code;
+	char *dsn, *text, *relay; /* the last failure */
+	bool is_dirty, is_wanting;
+	struct lane *next_dirty, *next_wanting, *prev_wanting;
+};
+
+struct lane *lane_get(struct scheduler *s, unsigned server, uint64_t site, const char *name);
+struct lane *lane_at(struct scheduler *s, uint32_t index); /* NULL when gone */
+const struct conf_server *lane_server(const struct scheduler *s, const struct lane *l);
+/* Queues an entry (place LISTED); the lane is worked on at the end of the turn. */
+void lane_push(struct scheduler *s, struct lane *l, entry_index i);
+void lane_push_front(struct scheduler *s, struct lane *l, entry_index i); /* handed back: it was first once */
+/* The next in turn: high before normal before bulk with a share for the lower ones; senders in rotation. 0: none. */
+entry_index lane_pop(struct scheduler *s, struct lane *l);
+entry_index lane_peek(struct scheduler *s, struct lane *l);
+bool lane_remove(struct scheduler *s, struct lane *l, entry_index i); /* operator: false when it is not listed here */
+void lane_mark_dirty(struct scheduler *s, struct lane *l);
+/* Frees a lane that holds nothing and remembers nothing. */
+void lane_collect(struct scheduler *s, struct lane *l);
+/* How many connections it may have now, by window and configuration. */
+unsigned lane_limit(const struct scheduler *s, const struct lane *l);
+void lane_on_answer(struct scheduler *s, struct lane *l);   /* it lives, though this delivery must wait */
+void lane_on_success(struct scheduler *s, struct lane *l);  /* a delivery was answered in good order */
+void lane_on_throttle(struct scheduler *s, struct lane *l); /* the server asks for less */
+/* A session failed before it was up. Tells the operator once per change of state. */
+void lane_on_failure(struct scheduler *s, struct lane *l, enum failure_cause cause, uint16_t code, struct slice dsn,
+		     struct slice text, struct slice relay);
+#endif

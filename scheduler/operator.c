@@ -1,0 +1,535 @@
+/* operator.c - answers on the control socket. Long ones are made in portions; entries may change between two of them. */
+#include "scheduler/operator.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/spool.h"
+#include "scheduler/dispatch.h"
+#include "scheduler/filter.h"
+#include "scheduler/finish.h"
+#include "scheduler/lane.h"
+#include "scheduler/permit.h"
+#include <stdlib.h>
+
+enum { PORTION_BYTES = 48 * 1024 };
+
+/* --- queue --- */
+
+struct listing {
+	struct scheduler *s;
+	struct filter filter;
+	struct entry_ref *ref;
+	unsigned count, at, shown;
+};
+
+static void put_time(struct buf *out, const char *key, int64_t ms)
+{
+	struct buf text;
+
+	json_put_key(out, key);
+	if (ms <= 0) {
+		buf_put_str(out, "null");
+		return;
+	}
+	buf_init(&text, 64);
+	clock_format_rfc3339(&text, (struct wall){ ms });
+	json_put_string(out, buf_slice(&text));
+	buf_release(&text);
+}
+
+/* In words why it is not gone yet; empty when it is under way or nobody knows. */
+static void reason_of(struct buf *out, struct scheduler *s, const struct entry *e, const struct record *r,
+		      const struct record_rcpt *rcpt)
+{
+	const struct plan *plan = &domain_get(&s->domains, e->domain)->plan;
+	unsigned server = e->server_at < plan->count ? plan->server[e->server_at] : 0;
+
+	if (e->place == ENTRY_LISTED && plan->count > 0 && s->server[server].blocked_until.ms) {
+		buf_printf(out, "waiting for limit %s of %s until ", s->server[server].blocked_limit,
+			   s->conf->server[server].name);
+		if (s->server[server].blocked_until.ms == INT64_MAX)
+			buf_put_str(out, "it is changed");
+		else
+			clock_format_rfc3339(out, s->server[server].blocked_until);
+	} else if (rcpt->outcome) {
+		buf_put_str(out, r->outcome[rcpt->outcome - 1].text);
+	} else if (e->place == ENTRY_HEAP && lane_at(s, e->blame) && lane_at(s, e->blame)->text) {
+		buf_printf(out, "delivery temporarily suspended: %s", lane_at(s, e->blame)->text);
+	}
+}
+
+static const char *queue_name(const struct entry *e)
+{
+	switch (e->place) {
+	case ENTRY_HELD:
+		return "hold";
+	case ENTRY_ACTIVE:
+	case ENTRY_LISTED:
+		return "active";
+	default:
+		return e->attempts > 0 || e->blame ? "deferred" : "incoming";
+	}
+}
+
+static int64_t next_attempt(const struct entry *e)
+{
+	return e->place == ENTRY_HEAP ? clock_wall().ms + (e->due_ms - clock_mono().ms) : 0;
+}
+
+static void put_rcpts(struct buf *out, struct scheduler *s, const struct entry *e, const struct record *r, bool *is_first)
+{
+	struct buf reason;
+
+	buf_init(&reason, 1024);
+	for (unsigned i = 0; i < r->rcpt_count; i++) {
+		const struct record_rcpt *rcpt = &r->rcpt[i];
+
+		if (rcpt->state != RCPT_PENDING)
+			continue;
+		buf_put_str(out, *is_first ? "{" : ",{");
+		*is_first = false;
+		json_put_member(out, "address", slice_of(rcpt->address));
+		buf_clear(&reason);
+		reason_of(&reason, s, e, r, rcpt);
+		if (reason.len > 0)
+			json_put_member(out, "delay_reason", buf_slice(&reason));
+		buf_put_char(out, '}');
+	}
+	buf_release(&reason);
+}
+
+static void put_message_head(struct buf *out, const struct entry *e, const struct record *r)
+{
+	char id[SPOOL_ID_TEXT];
+
+	spool_id_format(e->id, id);
+	buf_put_char(out, '{');
+	json_put_member(out, "queue_name", slice_of(queue_name(e)));
+	json_put_member(out, "queue_id", slice_of(id));
+	json_put_member_u64(out, "arrival_time", (e->id >> 12) / 1000000);
+	json_put_member_u64(out, "message_size", r->size_bytes);
+	json_put_member_bool(out, "forced_expire", false);
+	json_put_member(out, "sender", slice_of(r->sender));
+	json_put_key(out, "recipients");
+	buf_put_char(out, '[');
+}
+
+static void put_message_tail(struct buf *out, struct scheduler *s, const struct entry *e)
+{
+	const struct plan *plan = &domain_get(&s->domains, e->domain)->plan;
+
+	buf_put_char(out, ']');
+	json_put_member(out, "server", slice_of(e->server_at < plan->count ?
+							s->conf->server[plan->server[e->server_at]].name :
+							""));
+	json_put_member_u64(out, "attempts", e->attempts);
+	put_time(out, "next_attempt", next_attempt(e));
+	buf_put_str(out, "}\n");
+}
+
+/* All groups of one message as one object. */
+static void list_message(struct listing *l, struct buf *out)
+{
+	struct scheduler *s = l->s;
+	uint64_t id = l->ref[l->at].id;
+	const struct entry *first = NULL;
+	bool is_first = true;
+
+	for (; l->at < l->count && l->ref[l->at].id == id; l->at++) {
+		struct entry *e = entry_get(s->entries, l->ref[l->at].index);
+		struct record *r = NULL;
+
+		if (e->place != ENTRY_FREE && e->id == id) /* else it went while we were listing */
+			r = journal_get(s->journal, e->id, e->group);
+		if (r && filter_takes_record(&l->filter, s, e, r)) {
+			if (!first) {
+				first = e;
+				put_message_head(out, e, r);
+			}
+			put_rcpts(out, s, e, r, &is_first);
+		}
+		record_free(&r);
+	}
+	if (!first)
+		return;
+	put_message_tail(out, s, first);
+	l->shown++;
+}
+
+static enum control_step list_step(void *iterator, struct control_reply *reply, struct buf *out)
+{
+	struct listing *l = iterator;
+	size_t start = out->len;
+
+	if (!l->s->journal) {
+		control_refuse(reply, EXIT_STATUS_UNAVAILABLE, "the scheduler is being replaced: ask again");
+		return CONTROL_END;
+	}
+	while (l->at < l->count && out->len - start < PORTION_BYTES)
+		list_message(l, out);
+	if (l->at < l->count)
+		return CONTROL_MORE;
+	if (l->shown == 0 && !filter_is_empty(&l->filter) && !l->filter.is_all)
+		reply->status = EXIT_STATUS_NO_MATCH;
+	return CONTROL_END;
+}
+
+static void list_release(void *iterator)
+{
+	struct listing *l = iterator;
+
+	filter_release(&l->filter);
+	free(l->ref);
+	free(l);
+}
+
+static void command_queue(void *arg, const struct control_request *request, struct control_reply *reply)
+{
+	struct scheduler *s = arg;
+	struct listing *l = xcalloc(1, sizeof(*l));
+
+	l->s = s;
+	if (!filter_read(&l->filter, s, request, reply)) {
+		free(l);
+		return;
+	}
+	l->ref = filter_collect(s, &l->filter, &l->count);
+	reply->iterator = l;
+	reply->step = list_step;
+	reply->release = list_release;
+}
+
+/* --- retry, hold, release, delete --- */
+
+/* Out of whatever list it waits in; false when it is under way, or waits for an answer from DNS. */
+static bool take_out(struct scheduler *s, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+	struct lane *l;
+
+	switch (e->place) {
+	case ENTRY_HEAP:
+		entries_remove(s->entries, i);
+		return true;
+	case ENTRY_HELD:
+		return true;
+	case ENTRY_LISTED:
+		l = lane_at(s, e->blame);
+		return l && lane_remove(s, l, i);
+	default:
+		return false;
+	}
+}
+
+static bool set_state(struct scheduler *s, struct record *r, enum record_state state)
+{
+	r->state = (uint8_t)state;
+	return journal_put(s->journal, r) == STORE_OK;
+}
+
+static bool act_retry(struct scheduler *s, entry_index i, struct record *r)
+{
+	struct entry *e = entry_get(s->entries, i);
+
+	(void)r;
+	if (e->place != ENTRY_HEAP)
+		return false;
+	entries_remove(s->entries, i);
+	e->flags |= ENTRY_FORCED;
+	entries_push(s->entries, i, clock_mono());
+	return true;
+}
+
+static bool act_hold(struct scheduler *s, entry_index i, struct record *r)
+{
+	if (entry_get(s->entries, i)->place == ENTRY_HELD || !take_out(s, i) || !set_state(s, r, RECORD_HELD))
+		return false;
+	entry_get(s->entries, i)->place = ENTRY_HELD;
+	return true;
+}
+
+static bool act_release(struct scheduler *s, entry_index i, struct record *r)
+{
+	/* A file that could not be read has no recipients and stays. */
+	if (entry_get(s->entries, i)->place != ENTRY_HELD || record_pending_count(r) == 0 ||
+	    !set_state(s, r, RECORD_WAITING))
+		return false;
+	entry_get(s->entries, i)->place = ENTRY_LISTED;
+	entries_push(s->entries, i, clock_mono());
+	return true;
+}
+
+static bool is_any_group_busy(struct scheduler *s, uint64_t id)
+{
+	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
+		struct entry *e = entry_get(s->entries, i);
+
+		if (e->place == ENTRY_ACTIVE && e->id == id)
+			return true;
+	}
+	return false;
+}
+
+/* The whole message, all groups. */
+static bool act_delete(struct scheduler *s, entry_index i, struct record *r)
+{
+	if (is_any_group_busy(s, r->id) || !take_out(s, i))
+		return false;
+	finish_forget(s, r->id);
+	s->deleted_count++;
+	return true;
+}
+
+struct action {
+	const char *name, *done; /* "retry", "will be retried now" */
+	bool (*act)(struct scheduler *s, entry_index i, struct record *r);
+};
+
+static void run_action(struct scheduler *s, const struct action *action, struct filter *f, struct control_reply *reply)
+{
+	unsigned count, matched = 0, acted = 0;
+	struct entry_ref *refs = filter_collect(s, f, &count);
+	uint64_t last = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct entry *e = entry_get(s->entries, refs[i].index);
+		struct record *r = NULL;
+
+		if (e->place != ENTRY_FREE && e->id == refs[i].id)
+			r = journal_get(s->journal, e->id, e->group);
+		if (r && filter_takes_record(f, s, e, r)) {
+			bool is_new = r->id != last;
+
+			last = r->id;
+			matched += is_new;
+			acted += action->act(s, refs[i].index, r) && is_new;
+		}
+		record_free(&r);
+	}
+	free(refs);
+	reply->status = matched == 0 ? EXIT_STATUS_NO_MATCH : 0;
+	snprintf(reply->text, sizeof(reply->text), "%u message%s %s%s", acted, acted == 1 ? "" : "s", action->done,
+		 acted < matched ? " (others are under way, or there was nothing to do)" : "");
+}
+
+static void command_action(void *arg, const struct control_request *request, struct control_reply *reply)
+{
+	static const struct action ACTIONS[] = {
+		{ "retry", "will be tried now", act_retry },
+		{ "hold", "held", act_hold },
+		{ "release", "released", act_release },
+		{ "delete", "deleted", act_delete },
+	};
+	struct scheduler *s = arg;
+	const char *name = control_get_string(request, "command");
+	struct filter f;
+
+	if (!filter_read(&f, s, request, reply))
+		return;
+	if (filter_is_empty(&f)) {
+		control_refuse(reply, EXIT_STATUS_USAGE, "say which messages: IDs, a filter, or --all");
+	} else {
+		for (unsigned i = 0; i < ARRAY_LEN(ACTIONS); i++)
+			if (strcmp(name, ACTIONS[i].name) == 0)
+				run_action(s, &ACTIONS[i], &f, reply);
+		log_info("operator uid %u: %s: %s", (unsigned)request->uid, name, reply->text);
+	}
+	filter_release(&f);
+}
+
+/* --- status --- */
+
+/* Waits until the limiter has told the windows of every server that has limits. */
+struct status_query {
+	struct status_query *next;
+	struct scheduler *s;
+	struct control_client *client;
+	uint32_t first_request, answers_open;
+	struct buf *limits; /* JSON objects per server */
+	bool is_over;
+};
+
+static void put_limit(struct buf *out, struct scheduler *s, const struct msg_limit_state *m)
+{
+	buf_put_str(out, out->len > 0 ? ",{" : "{");
+	json_put_member(out, "scope", slice_of("server"));
+	json_put_member(out, "name", m->server);
+	json_put_member(out, "limit", m->limit);
+	json_put_member(out, "unit", slice_of(m->is_recipients ? "recipients" : "messages"));
+	json_put_member_u64(out, "window_seconds", m->window_ms / 1000);
+	json_put_member_u64(out, "used", m->used);
+	json_put_member_u64(out, "allowed", m->allowed);
+	put_time(out, "free_at", (int64_t)m->free_at);
+	buf_put_char(out, '}');
+	(void)s;
+}
+
+static void one_answered(struct status_query *q)
+{
+	if (q->answers_open > 0 && --q->answers_open == 0)
+		control_wake(q->client);
+}
+
+void operator_on_limit_state(struct scheduler *s, const struct msg_limit_state *m)
+{
+	for (struct status_query *q = s->status_queries; q; q = q->next) {
+		uint32_t server = m->request - q->first_request;
+
+		if (server >= s->conf->server_count)
+			continue;
+		if (m->limit.len > 0)
+			put_limit(&q->limits[server], s, m);
+		if (m->last)
+			one_answered(q);
+		return;
+	}
+}
+
+void operator_limiter_lost(struct scheduler *s)
+{
+	for (struct status_query *q = s->status_queries; q; q = q->next) {
+		if (q->answers_open == 0)
+			continue;
+		q->answers_open = 0;
+		control_wake(q->client);
+	}
+}
+
+static const char *state_of(struct scheduler *s, unsigned server, const char **reason)
+{
+	*reason = "";
+	for (uint32_t i = 1; i < s->lane_limit; i++) {
+		const struct lane *l = s->lane[i];
+
+		if (!l || l->server != server || l->site != 0 || l->state == LANE_UP)
+			continue;
+		*reason = l->text ? l->text : "";
+		return l->state == LANE_PROBING ? "probing" : "paused";
+	}
+	if (s->server[server].blocked_until.ms)
+		*reason = s->server[server].blocked_limit;
+	return "up";
+}
+
+static void put_server(struct buf *out, struct scheduler *s, unsigned i, const struct buf *limits)
+{
+	const struct conf_server *conf = &s->conf->server[i];
+	const struct server_state *state = &s->server[i];
+	const char *reason, *name = state_of(s, i, &reason);
+
+	buf_put_str(out, i > 0 ? ",{" : "{");
+	json_put_member(out, "name", slice_of(conf->name));
+	json_put_member(out, "display_name", slice_of(conf->display_name));
+	json_put_member(out, "method", slice_of(conf->method == METHOD_DIRECT ? "direct" : "relay"));
+	json_put_member(out, "state", slice_of(name));
+	json_put_member(out, "reason", slice_of(reason));
+	json_put_member_u64(out, "connections", state->connections);
+	json_put_member_u64(out, "sent", state->count.sent);
+	json_put_member_u64(out, "deferred", state->count.deferred);
+	json_put_member_u64(out, "bounced", state->count.bounced);
+	json_put_key(out, "limits");
+	buf_put_char(out, '[');
+	buf_put_slice(out, buf_slice(limits));
+	buf_put_str(out, "]}");
+}
+
+static void put_queue_sizes(struct buf *out, struct scheduler *s)
+{
+	uint64_t count[4] = { 0 };
+
+	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
+		switch (entry_get(s->entries, i)->place) {
+		case ENTRY_FREE:
+			break;
+		case ENTRY_ACTIVE:
+			count[1]++;
+			break;
+		case ENTRY_HELD:
+			count[2]++;
+			break;
+		default:
+			count[0]++;
+			break;
+		}
+	}
+	json_put_key(out, "queue");
+	buf_put_char(out, '{');
+	json_put_member_u64(out, "waiting", count[0]);
+	json_put_member_u64(out, "active", count[1]);
+	json_put_member_u64(out, "held", count[2]);
+	json_put_member_u64(out, "incoming", s->refused_count);
+	buf_put_char(out, '}');
+}
+
+static enum control_step status_step(void *iterator, struct control_reply *reply, struct buf *out)
+{
+	struct status_query *q = iterator;
+
+	(void)reply;
+	if (q->answers_open > 0)
+		return CONTROL_WAIT;
+	buf_put_char(out, '{');
+	put_queue_sizes(out, q->s);
+	json_put_key(out, "servers");
+	buf_put_char(out, '[');
+	for (unsigned i = 0; i < q->s->conf->server_count; i++)
+		put_server(out, q->s, i, &q->limits[i]);
+	buf_put_str(out, "]}\n");
+	return CONTROL_END;
+}
+
+static void status_release(void *iterator)
+{
+	struct status_query *q = iterator, **at = &q->s->status_queries;
+
+	while (*at != q)
+		at = &(*at)->next;
+	*at = q->next;
+	for (unsigned i = 0; i < q->s->conf->server_count; i++)
+		buf_release(&q->limits[i]);
+	free(q->limits);
+	free(q);
+}
+
+static void ask_limits(struct scheduler *s, struct status_query *q)
+{
+	q->first_request = s->next_request + 1;
+	for (unsigned i = 0; i < s->conf->server_count; i++) {
+		struct msg_limit_query m = { .request = ++s->next_request, .server = slice_of(s->conf->server[i].name) };
+		struct msg_head head = channel_head(s->limiter);
+		struct packet p;
+
+		buf_init(&q->limits[i], 64 * 1024);
+		if (!permit_is_needed(s, i) || !s->is_limiter_up || channel_is_full(s->limiter))
+			continue;
+		msg_encode_limit_query(&p, &head, &m);
+		channel_send(s->limiter, &p);
+		q->answers_open++;
+	}
+}
+
+static void command_status(void *arg, const struct control_request *request, struct control_reply *reply)
+{
+	struct scheduler *s = arg;
+	struct status_query *q = xcalloc(1, sizeof(*q));
+
+	(void)request;
+	q->s = s;
+	q->client = reply->client;
+	q->limits = xcalloc(s->conf->server_count, sizeof(*q->limits));
+	q->next = s->status_queries;
+	s->status_queries = q;
+	ask_limits(s, q);
+	reply->iterator = q;
+	reply->step = status_step;
+	reply->release = status_release;
+}
+
+struct control *operator_open(struct scheduler *s, int listener)
+{
+	static const struct control_command COMMANDS[] = {
+		{ "status", command_status },  { "queue", command_queue },    { "retry", command_action },
+		{ "hold", command_action },    { "release", command_action }, { "delete", command_action },
+	};
+
+	return control_new(s->loop, listener, COMMANDS, ARRAY_LEN(COMMANDS), s);
+}

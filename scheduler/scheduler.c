@@ -1,0 +1,405 @@
+/* scheduler.c - owns the queue: what goes when, through which server.
+ *
+ * Purpose    takes messages over from pickup, decides when and through which server each delivery goes, hands it to a
+ *            worker, records what became of it, retries, reports to senders, answers the operator.
+ * Runs as    `user`, chrooted into the spool; no network, no secrets.
+ * Files      incoming/ (reads, renames away, writes reports), queue/, db/queue (its own database), history/, dead/.
+ * Messages   lib/msg.def: pickup ADMIT/ADMITTED; resolver RESOLVE/RESOLVED; limiter PERMIT_ASK ... LIMIT_STATE;
+ *            smtpout CONNECT, DELIVER, HANGUP / SESSION_UP, SESSION_DOWN, REPORT, and RESYNC after our own restart.
+ * Signals    SIGTERM drains: nothing new is begun, it ends when the last outcome is recorded. SIGHUP hands over: what
+ *            is decided is made durable, then it ends at once; workers go on and tell our successor.
+ * Turn       events change records and entries; then one journal sync; then everything that stands on it: renames,
+ *            acknowledgements, reports, unlinks; then new deliveries are handed out.
+ * Exit       0 done; 75 database trouble (master starts it again); 78 configuration.
+ */
+#include "scheduler/scheduler.h"
+#include "lib/log.h"
+#include "scheduler/control.h"
+#include "scheduler/dispatch.h"
+#include "scheduler/finish.h"
+#include "scheduler/history.h"
+#include "scheduler/intake.h"
+#include "scheduler/job.h"
+#include "scheduler/load.h"
+#include "scheduler/operator.h"
+#include "scheduler/permit.h"
+#include "scheduler/session.h"
+#include "scheduler/target.h"
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { SYNC_RETRY_MS = 2000 };
+
+void *array_add(void **array, unsigned *count, unsigned *room, size_t element_bytes)
+{
+	if (*count == *room) {
+		*room = *room ? *room * 2 : 16;
+		*array = xrealloc(*array, *room, element_bytes);
+	}
+	return (char *)*array + (size_t)(*count)++ * element_bytes;
+}
+
+void scheduler_fail(struct scheduler *s, enum store_result result, const char *doing)
+{
+	log_error("%s: %s", doing, result == STORE_FULL ? "no space left for the queue database" : store_error());
+	log_flush();
+	(void)s;
+	_exit(EXIT_STATUS_TEMPORARY); /* nothing acknowledged is lost: partners repeat what was not */
+}
+
+/* --- the turn --- */
+
+static void send_acks(struct worker *w)
+{
+	enum { MOST = 300 * 3 };
+
+	if (w->state == WORKER_DOWN)
+		w->ack_count = 0;
+	for (unsigned at = 0; at < w->ack_count; at += MOST) {
+		unsigned count = w->ack_count - at < MOST ? w->ack_count - at : MOST;
+		struct msg_report_ack m = { .triples = { .values = w->acks + at, .count = (uint16_t)count } };
+		struct msg_head head = channel_head(w->channel);
+		struct packet p;
+
+		msg_encode_report_ack(&p, &head, &m);
+		channel_send(w->channel, &p);
+	}
+	w->ack_count = 0;
+}
+
+static bool make_durable(struct scheduler *s)
+{
+	enum store_result result;
+
+	if (!journal_is_dirty(s->journal))
+		return true;
+	result = journal_sync(s->journal);
+	if (result == STORE_FATAL)
+		scheduler_fail(s, result, "queue database");
+	if (result == STORE_OK)
+		return true;
+	if (!loop_timer_is_set(s->retry_sync_timer)) {
+		log_error("no space left for the queue database: outcomes wait to be recorded");
+		loop_timer_set_ms(s->retry_sync_timer, SYNC_RETRY_MS);
+	}
+	return false;
+}
+
+static void end_if_drained(struct scheduler *s)
+{
+	unsigned busy = 0;
+
+	for (unsigned i = 0; i < s->worker_count; i++)
+		busy += s->worker[i].in_flight;
+	if (s->is_draining && busy == 0 && s->jobs.count == 0 && !journal_is_dirty(s->journal))
+		s->is_over = true;
+}
+
+static void scheduler_turn(void *arg)
+{
+	struct scheduler *s = arg;
+
+	if (!s->journal)
+		return;
+	dispatch_turn(s);
+	permit_turn(s);
+	if (make_durable(s)) {
+		intake_after_sync(s);
+		for (unsigned i = 0; i < s->worker_count; i++)
+			send_acks(&s->worker[i]);
+		finish_after_sync(s);
+		dispatch_turn(s); /* what was just taken in */
+		if (journal_is_dirty(s->journal)) /* reports that were written: durable in the next turn */
+			loop_timer_set_ms(s->retry_sync_timer, 0);
+	}
+	history_flush(s->history);
+	end_if_drained(s);
+	if (s->is_over) {
+		journal_close(&s->journal);
+		proc_exit(s->proc, EXIT_STATUS_DONE);
+	}
+}
+
+static void do_nothing(void *arg)
+{
+	(void)arg; /* a turn follows every timer */
+}
+
+static void on_sweep(void *arg)
+{
+	finish_sweep(arg);
+}
+
+static void on_refused(void *arg)
+{
+	intake_retry_refused(arg);
+}
+
+/* --- packets --- */
+
+#define HANDLE(NAME, name, call)                                                                                       \
+	case MSG_##NAME: {                                                                                             \
+		struct msg_##name m;                                                                                   \
+		if (!msg_decode_##name(p, &m))                                                                         \
+			return false;                                                                                  \
+		call;                                                                                                  \
+		return true;                                                                                           \
+	}
+
+static bool on_pickup(void *arg, const struct msg_head *head, const struct packet *p)
+{
+	struct scheduler *s = arg;
+
+	switch (head->type) {
+		HANDLE(ADMIT, admit, intake_on_admit(s, &m))
+	default:
+		return false;
+	}
+}
+
+static bool on_resolver(void *arg, const struct msg_head *head, const struct packet *p)
+{
+	struct scheduler *s = arg;
+
+	switch (head->type) {
+		HANDLE(RESOLVED, resolved, target_on_resolved(s, &m))
+	default:
+		return false;
+	}
+}
+
+static bool on_limiter(void *arg, const struct msg_head *head, const struct packet *p)
+{
+	struct scheduler *s = arg;
+
+	switch (head->type) {
+		HANDLE(PERMIT, permit, permit_on_granted(s, &m))
+		HANDLE(SETTLED, settled, permit_on_settled(s, &m))
+		HANDLE(LIMIT_STATE, limit_state, operator_on_limit_state(s, &m))
+	default:
+		return false;
+	}
+}
+
+static void on_resynced(struct worker *w, const struct msg_resynced *m)
+{
+	struct scheduler *s = w->owner;
+
+	if (w->state != WORKER_SYNCING)
+		return;
+	for (unsigned i = 0; i < m->sessions.count && i < m->servers.count; i++)
+		session_foreign(s, w, msg_u32(&m->sessions, i), msg_u32(&m->servers, i));
+	w->state = WORKER_UP;
+	if (--s->syncing_count == 0 && s->is_limiter_up)
+		permit_resync(s);
+}
+
+static bool on_worker(void *arg, const struct msg_head *head, const struct packet *p)
+{
+	struct worker *w = arg;
+	struct scheduler *s = w->owner;
+
+	switch (head->type) {
+		HANDLE(INFLIGHT, inflight, job_on_inflight(s, w, &m))
+		HANDLE(RESYNCED, resynced, on_resynced(w, &m))
+		HANDLE(SESSION_UP, session_up, session_on_up(s, w, &m))
+		HANDLE(SESSION_DOWN, session_down, session_on_down(s, w, &m))
+		HANDLE(REPORT, report, job_on_report(s, w, &m))
+	default:
+		return false;
+	}
+}
+
+/* --- partners come and go --- */
+
+static void open_intake(struct scheduler *s)
+{
+	struct msg_intake_open m = { .last_id = s->last_id };
+	struct msg_head head = channel_head(s->pickup);
+	struct packet p;
+
+	msg_encode_intake_open(&p, &head, &m);
+	channel_send(s->pickup, &p);
+}
+
+static void worker_lost(struct scheduler *s, struct worker *w)
+{
+	if (w->state == WORKER_DOWN)
+		return;
+	channel_drain_input(w->channel); /* outcomes that it told before it died count */
+	if (w->state == WORKER_SYNCING)
+		s->syncing_count--;
+	w->state = WORKER_DOWN;
+	session_lose_all(s, w);
+}
+
+static void worker_found(struct scheduler *s, struct worker *w)
+{
+	struct msg_resync m = {};
+	struct msg_head head;
+	struct packet p;
+
+	worker_lost(s, w); /* when its death went unnoticed */
+	w->state = WORKER_SYNCING;
+	s->syncing_count++;
+	head = channel_head(w->channel);
+	msg_encode_resync(&p, &head, &m);
+	channel_send(w->channel, &p);
+}
+
+static bool is_ending(struct scheduler *s, enum proc_role role, unsigned index)
+{
+	switch (role) {
+	case ROLE_PICKUP:
+		return proc_peer_is_ending(s->proc, SCHEDULER_PEER_PICKUP);
+	case ROLE_RESOLVER:
+		return proc_peer_is_ending(s->proc, SCHEDULER_PEER_RESOLVER);
+	case ROLE_LIMITER:
+		return proc_peer_is_ending(s->proc, SCHEDULER_PEER_LIMITER);
+	default:
+		return proc_peer_is_ending(s->proc, SCHEDULER_PEER_WORKER + index);
+	}
+}
+
+static void on_peer(struct proc *p, enum proc_role role, unsigned index, uint32_t generation, bool is_alive)
+{
+	struct scheduler *s = proc_context(p);
+
+	(void)generation;
+	if (is_alive && is_ending(s, role, index))
+		return; /* asked to go: its successor will be announced */
+	switch (role) {
+	case ROLE_PICKUP:
+		if (is_alive)
+			open_intake(s);
+		break;
+	case ROLE_RESOLVER:
+		s->is_resolver_up = is_alive;
+		if (is_alive)
+			target_ask_again(s);
+		break;
+	case ROLE_LIMITER:
+		s->is_limiter_up = is_alive;
+		if (is_alive && s->syncing_count == 0)
+			permit_resync(s);
+		if (!is_alive)
+			operator_limiter_lost(s);
+		break;
+	case ROLE_SMTPOUT:
+		if (index < s->worker_count && is_alive)
+			worker_found(s, &s->worker[index]);
+		else if (index < s->worker_count)
+			worker_lost(s, &s->worker[index]);
+		break;
+	default:
+		break;
+	}
+}
+
+/* --- start and end --- */
+
+static void make_tables(struct scheduler *s)
+{
+	s->entries = entries_new();
+	domains_init(&s->domains, s->conf);
+	table_init(&s->jobs);
+	table_init(&s->messages);
+	table_init(&s->sessions);
+	table_init(&s->targets);
+	table_init(&s->asked);
+	table_init(&s->lanes);
+	table_init(&s->sender_queues);
+	s->server = xcalloc(s->conf->server_count, sizeof(*s->server));
+	s->next_session = proc_generation(s->proc) << 16;
+	s->next_request = proc_generation(s->proc) << 16;
+	s->due_timer = loop_timer_new(s->loop, do_nothing, s);
+	s->retry_sync_timer = loop_timer_new(s->loop, do_nothing, s);
+	s->sweep_timer = loop_timer_new(s->loop, on_sweep, s);
+	s->refused_timer = loop_timer_new(s->loop, on_refused, s);
+}
+
+static void open_channels(struct scheduler *s)
+{
+	s->pickup = proc_channel(s->proc, SCHEDULER_PEER_PICKUP, "pickup", on_pickup, s);
+	s->resolver = proc_channel(s->proc, SCHEDULER_PEER_RESOLVER, "resolver", on_resolver, s);
+	s->limiter = proc_channel(s->proc, SCHEDULER_PEER_LIMITER, "limiter", on_limiter, s);
+	s->worker_count = s->conf->workers;
+	s->worker = xcalloc(s->worker_count, sizeof(*s->worker));
+	for (unsigned i = 0; i < s->worker_count; i++) {
+		struct worker *w = &s->worker[i];
+
+		w->index = i;
+		w->owner = s;
+		w->board = board_map(PROC_FD_PEER_BOARD(SCHEDULER_PEER_WORKER + i), false);
+		w->channel = proc_channel(s->proc, SCHEDULER_PEER_WORKER + i, "smtpout", on_worker, w);
+	}
+}
+
+static bool boards_are_there(const struct scheduler *s)
+{
+	for (unsigned i = 0; i < s->worker_count; i++) {
+		if (!s->worker[i].board) {
+			log_error("cannot map the board of smtpout %u", i);
+			return false;
+		}
+	}
+	return true;
+}
+
+static int after_jail(struct proc *p)
+{
+	struct scheduler *s = xcalloc(1, sizeof(*s));
+	bool is_rebuilt;
+
+	proc_set_context(p, s);
+	s->proc = p;
+	s->loop = proc_loop(p);
+	s->conf = proc_conf(p);
+	s->spool_fd = proc_spool_fd(p);
+	s->since = clock_wall();
+	make_tables(s);
+	s->journal = journal_open("db/queue", &is_rebuilt);
+	if (!s->journal)
+		return EXIT_STATUS_TEMPORARY;
+	s->history = history_new(s->spool_fd, s->conf->history_ms);
+	open_channels(s);
+	if (!boards_are_there(s) || !load_spool(s))
+		return EXIT_STATUS_TEMPORARY;
+	s->control = operator_open(s, PROC_FD_EXTRA);
+	loop_on_turn(s->loop, scheduler_turn, s);
+	loop_timer_set_ms(s->retry_sync_timer, 0); /* the first turn: what was found on disk */
+	proc_ready(p);
+	return 0;
+}
+
+static void on_drain(struct proc *p)
+{
+	struct scheduler *s = proc_context(p);
+
+	s->is_draining = true;
+	session_hang_up_all(s);
+}
+
+static void on_hand_over(struct proc *p)
+{
+	struct scheduler *s = proc_context(p);
+
+	s->is_draining = true; /* nothing new; what is decided is made durable in this turn */
+	s->is_over = true;
+}
+
+static const struct proc_spec SPEC = {
+	.role = ROLE_SCHEDULER,
+	.chroot = PROC_CHROOT_SPOOL,
+	.identity = PROC_AS_USER,
+	.wants_write = true,
+	.after_jail = after_jail,
+	.on_drain = on_drain,
+	.on_hand_over = on_hand_over,
+	.on_peer = on_peer,
+};
+
+int main(int argc, char **argv)
+{
+	return proc_main(argc, argv, &SPEC);
+}

@@ -1,0 +1,138 @@
+/* scheduler.h - the state of the scheduler process, shared by its modules; each module's verbs are in its own header. */
+#ifndef SCHEDULER_SCHEDULER_H
+#define SCHEDULER_SCHEDULER_H
+#include "lib/board.h"
+#include "lib/proc.h"
+#include "scheduler/domain.h"
+#include "scheduler/entry.h"
+#include "scheduler/journal.h"
+
+struct control;
+struct history;
+struct lane;
+struct session;
+struct settlement;
+struct status_query;
+
+/* Totals since this process started, per server and in all. */
+struct counters {
+	uint64_t sent, deferred, bounced;
+};
+
+/* What we know of a way out; by index of conf.server. */
+struct server_state {
+	unsigned connections;      /* sessions of all its lanes, connecting and closing ones included */
+	unsigned waiting;          /* entries in the ready lists of its lanes */
+	struct counters count;
+	struct lane *wanting;      /* ring of lanes with mail that wait for a connection slot */
+	/* permits; unused for a server without limits */
+	uint32_t permit_messages, permit_recipients; /* granted, not used yet */
+	uint32_t flight_messages, flight_recipients; /* used by deliveries under way */
+	uint32_t ask_request;      /* open PERMIT_ASK, 0: none */
+	uint32_t ask_messages, ask_recipients;
+	uint32_t next_rcpts;       /* what the head of the line needs at once; 0: unknown */
+	struct wall blocked_until; /* no permit before then; 0: not blocked; INT64_MAX: never */
+	char blocked_limit[65];    /* which limit says so */
+	uint32_t hold_counter_s;   /* how long it was blocked in all: age that does not count */
+	struct mono blocked_since;
+	struct loop_timer *unblock;
+	void *unblock_arg;         /* owned */
+	uint32_t settle_used_messages, settle_used_recipients, settle_refund_messages, settle_refund_recipients;
+};
+
+/* Our partners' numbers, see proc.h. */
+enum { SCHEDULER_PEER_PICKUP, SCHEDULER_PEER_RESOLVER, SCHEDULER_PEER_LIMITER, SCHEDULER_PEER_WORKER };
+
+enum worker_state { WORKER_DOWN, WORKER_SYNCING, WORKER_UP };
+
+struct worker {
+	unsigned index;
+	enum worker_state state;
+	struct channel *channel;
+	struct board *board;
+	unsigned sessions, in_flight;
+	uint32_t *acks; /* triples for REPORT_ACK, sent once the journal is durable */
+	unsigned ack_count, ack_room;
+	struct scheduler *owner;
+};
+
+/* Of messages with more than one group: how many groups are not final yet. */
+struct message {
+	struct table_node node;
+	uint64_t id;
+	uint16_t group_count, open_groups;
+};
+
+/* A delivery in a worker's hands, or between two servers of one attempt. */
+struct job {
+	struct table_node node; /* by id and group */
+	entry_index entry;
+	struct record *record;
+	struct session *session;
+	struct job *next, *prev; /* in the session */
+	uint64_t wait_ms;        /* until the next attempt, as far as outcomes have told; 0: none yet */
+	uint16_t rcpts_sent;     /* recipients handed to the worker, counted by limits */
+	bool is_returned;        /* handed back untouched: the session's end will tell why */
+	bool is_unknown;         /* some recipient's outcome is unknown: no other server at once */
+};
+
+/* A message whose last record says done: its file may go, then the record. */
+struct done_message {
+	uint64_t id;
+	uint16_t group; /* that the record has */
+	const char *why;
+};
+
+struct scheduler {
+	struct proc *proc;
+	struct loop *loop;
+	const struct conf *conf;
+	int spool_fd;
+	struct journal *journal;
+	struct entries *entries;
+	struct domains domains;
+	struct history *history;
+	struct control *control;
+	struct status_query *status_queries; /* wait for the limiter's answers */
+	struct channel *pickup, *resolver, *limiter;
+	bool is_limiter_up, is_resolver_up, is_draining, is_over;
+	unsigned worker_count, syncing_count;
+	struct worker *worker;
+	struct server_state *server;
+	struct counters total;
+	uint64_t accepted_count, expired_count, deleted_count, incoming_count;
+	struct wall since;
+	struct loop_timer *due_timer, *retry_sync_timer, *sweep_timer, *refused_timer;
+
+	struct table jobs, messages, sessions, targets, asked;
+	uint32_t next_session, next_request;
+
+	struct settlement *settlements; /* not answered yet */
+
+	struct table lanes, sender_queues;
+	struct lane **lane; /* by index, 1..lane_limit-1 */
+	uint32_t lane_limit, lane_room, lane_hint;
+	struct lane *dirty_lanes;
+
+	/* decided in this turn, to be done after the journal's sync */
+	uint64_t *admitted;
+	unsigned admitted_count, admitted_room;
+	entry_index newborn; /* list of entries of admitted messages */
+	struct done_message *done;
+	unsigned done_count, done_room;
+	struct done_message *sweep; /* unlinked; their records go after a sync of the folders */
+	unsigned sweep_count, sweep_room;
+	uint64_t *report; /* messages whose bounce is named durably and must be written */
+	unsigned report_count, report_room;
+	uint64_t *refused; /* admissions that found no room: again later */
+	unsigned refused_count, refused_room;
+	uint64_t last_id;
+	bool was_dns_failing;
+	int64_t due_armed_ms; /* what due_timer is set to */
+};
+
+/* Appends to an array that doubles; returns the new element's address. */
+void *array_add(void **array, unsigned *count, unsigned *room, size_t element_bytes);
+/* The process cannot go on (database): says why and ends it; master starts it again. */
+void scheduler_fail(struct scheduler *s, enum store_result result, const char *doing);
+#endif

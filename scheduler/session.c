@@ -1,0 +1,389 @@
+/* session.c - opening, feeding and closing connections. The counts kept here are what max-connections means. */
+#include "scheduler/session.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "scheduler/dispatch.h"
+#include "scheduler/job.h"
+#include <stdlib.h>
+
+enum {
+	SESSION_AHEAD = 6,         /* deliveries handed to a session that is up: the worker pipelines them */
+	SESSION_AHEAD_UNPROVEN = 1, /* to one that is connecting: they would all share its failure */
+	SESSION_IDLE_MS = 2000,
+	WORKER_SESSIONS_MAX = 4000 /* below BOARD_SLOTS */
+};
+
+static uint64_t id_hash(uint32_t id)
+{
+	return text_hash(&id, sizeof(id));
+}
+
+struct session *session_find(struct scheduler *s, uint32_t id)
+{
+	for (struct table_node *n = table_first(&s->sessions, id_hash(id)); n; n = table_next(n)) {
+		struct session *session = TABLE_OBJECT(n, struct session, node);
+
+		if (session->id == id)
+			return session;
+	}
+	return NULL;
+}
+
+static struct worker *least_busy_worker(struct scheduler *s)
+{
+	struct worker *best = NULL;
+
+	for (unsigned i = 0; i < s->worker_count; i++) {
+		struct worker *w = &s->worker[i];
+
+		if (w->state != WORKER_UP || proc_peer_is_ending(s->proc, SCHEDULER_PEER_WORKER + i) ||
+		    channel_is_full(w->channel) || w->sessions >= WORKER_SESSIONS_MAX)
+			continue;
+		if (!best || w->sessions < best->sessions)
+			best = w;
+	}
+	return best;
+}
+
+static void on_idle(void *arg)
+{
+	struct session *session = arg;
+
+	if (session->in_flight == 0)
+		session_hang_up(session->owner, session);
+}
+
+static struct session *session_add(struct scheduler *s, struct worker *w, uint32_t id, unsigned server)
+{
+	struct session *session = xcalloc(1, sizeof(*session));
+
+	session->id = id;
+	session->server = server;
+	session->worker = w;
+	session->owner = s;
+	session->idle = loop_timer_new(s->loop, on_idle, session);
+	table_add(&s->sessions, &session->node, id_hash(id));
+	w->sessions++;
+	s->server[server].connections++;
+	return session;
+}
+
+bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
+{
+	struct worker *w = least_busy_worker(s);
+	struct session *session;
+	struct msg_connect m = { 0 };
+	struct msg_head head;
+	struct packet p;
+
+	if (!w)
+		return false;
+	do
+		s->next_session++;
+	while (s->next_session == 0 || session_find(s, s->next_session));
+	session = session_add(s, w, s->next_session, l->server);
+	session->lane = l;
+	session->next = l->session;
+	if (l->session)
+		l->session->prev = session;
+	l->session = session;
+	l->sessions++;
+	l->connecting++;
+	m.session = session->id;
+	m.server = (uint16_t)l->server;
+	m.site = slice_of(l->name);
+	m.hosts = hosts;
+	head = channel_head(w->channel);
+	msg_encode_connect(&p, &head, &m);
+	channel_send(w->channel, &p);
+	return true;
+}
+
+unsigned session_room(const struct scheduler *s, const struct session *session)
+{
+	unsigned ahead = session->state == SESSION_UP ? SESSION_AHEAD : SESSION_AHEAD_UNPROVEN;
+	unsigned every = s->conf->server[session->server].reconnect_every, left, room;
+
+	if ((session->state != SESSION_UP && session->state != SESSION_CONNECTING) ||
+	    proc_peer_is_ending(s->proc, SCHEDULER_PEER_WORKER + session->worker->index))
+		return 0;
+	if (session->mail_limit && session->mail_limit < every)
+		every = session->mail_limit;
+	if (session->lane->state != LANE_UP)
+		ahead = SESSION_AHEAD_UNPROVEN;
+	left = every > session->sent_count ? every - session->sent_count : 0;
+	room = ahead > session->in_flight ? ahead - session->in_flight : 0;
+	return room < left ? room : left;
+}
+
+struct session *session_choose(struct scheduler *s, struct lane *l)
+{
+	struct session *best = NULL;
+
+	for (struct session *at = l->session; at; at = at->next) {
+		if (session_room(s, at) == 0 || channel_is_full(at->worker->channel))
+			continue;
+		if (!best || at->in_flight < best->in_flight)
+			best = at;
+		if (at->in_flight == 0 && at->state == SESSION_UP)
+			return at;
+	}
+	return best;
+}
+
+void session_attach(struct session *session, struct job *job)
+{
+	job->session = session;
+	job->next = NULL;
+	job->prev = session->last_job;
+	if (session->last_job)
+		session->last_job->next = job;
+	else
+		session->jobs = job;
+	session->last_job = job;
+	session->in_flight++;
+	session->worker->in_flight++;
+}
+
+void session_deliver(struct scheduler *s, struct session *session, struct job *job)
+{
+	uint32_t index[RECORD_RCPT_MAX];
+	const struct record *r = job->record;
+	struct msg_deliver m = {
+		.session = session->id,
+		.queue_id = r->id,
+		.group = r->group,
+		.attempt = (uint16_t)(r->attempts + 1),
+		.arrived_ms = r->id >> 12,
+		.scheduler_ms = (uint64_t)r->known.ms,
+		.active_ms = (uint64_t)clock_wall().ms,
+	};
+	struct msg_head head = channel_head(session->worker->channel);
+	struct packet p;
+
+	m.arrived_ms /= 1000; /* ids carry microseconds */
+	for (unsigned i = 0; i < r->rcpt_count; i++)
+		if (r->rcpt[i].state == RCPT_PENDING)
+			index[m.rcpts.count++] = r->rcpt[i].index;
+	m.rcpts.values = index;
+	msg_encode_deliver(&p, &head, &m);
+	channel_send(session->worker->channel, &p);
+
+	job->rcpts_sent = m.rcpts.count;
+	loop_timer_cancel(session->idle);
+	session_attach(session, job);
+	session->sent_count++;
+}
+
+void session_forget_job(struct scheduler *s, struct job *job)
+{
+	struct session *session = job->session;
+
+	(void)s;
+	if (!session)
+		return;
+	if (job->prev)
+		job->prev->next = job->next;
+	else
+		session->jobs = job->next;
+	if (job->next)
+		job->next->prev = job->prev;
+	else
+		session->last_job = job->prev;
+	job->next = job->prev = NULL;
+	job->session = NULL;
+	session->in_flight--;
+	session->worker->in_flight--;
+}
+
+static void send_hangup(const struct session *session)
+{
+	struct msg_hangup m = { .session = session->id };
+	struct msg_head head = channel_head(session->worker->channel);
+	struct packet p;
+
+	msg_encode_hangup(&p, &head, &m);
+	channel_send(session->worker->channel, &p);
+}
+
+void session_hang_up(struct scheduler *s, struct session *session)
+{
+	(void)s;
+	if (session->state == SESSION_CLOSING || session->state == SESSION_FOREIGN)
+		return;
+	if (session->state == SESSION_CONNECTING)
+		session->lane->connecting--;
+	session->state = SESSION_CLOSING;
+	loop_timer_cancel(session->idle);
+	send_hangup(session);
+}
+
+struct idle_search {
+	unsigned server;
+	struct session *found;
+};
+
+static void look_for_idle(void *arg, struct table_node *node)
+{
+	struct idle_search *search = arg;
+	struct session *session = TABLE_OBJECT(node, struct session, node);
+
+	if (session->server == search->server && session->state == SESSION_UP && session->in_flight == 0 &&
+	    session->lane->ready_count == 0)
+		search->found = session;
+}
+
+bool session_hang_up_idle(struct scheduler *s, unsigned server)
+{
+	struct idle_search search = { server, NULL };
+
+	table_each(&s->sessions, look_for_idle, &search);
+	if (search.found)
+		session_hang_up(s, search.found);
+	return search.found != NULL;
+}
+
+void session_on_progress(struct scheduler *s, struct session *session)
+{
+	if (session->state == SESSION_FOREIGN || session->state == SESSION_CLOSING)
+		return;
+	lane_mark_dirty(s, session->lane);
+	if (session->in_flight > 0)
+		return;
+	if (session->sent_count >= s->conf->server[session->server].reconnect_every ||
+	    (session->mail_limit && session->sent_count >= session->mail_limit))
+		session_hang_up(s, session);
+	else
+		loop_timer_set_ms(session->idle, SESSION_IDLE_MS);
+}
+
+void session_on_up(struct scheduler *s, struct worker *w, const struct msg_session_up *m)
+{
+	struct session *session = session_find(s, m->session);
+
+	if (!session || session->worker != w || !session->lane)
+		return;
+	session->was_up = true;
+	session->size_limit = m->size_limit;
+	session->rcpt_limit = m->rcpt_limit;
+	session->mail_limit = m->mail_limit;
+	if (session->state == SESSION_CONNECTING) {
+		session->state = SESSION_UP;
+		session->lane->connecting--;
+	}
+	if (session->in_flight == 0)
+		loop_timer_set_ms(session->idle, SESSION_IDLE_MS);
+	lane_mark_dirty(s, session->lane);
+}
+
+static void session_remove(struct scheduler *s, struct session *session)
+{
+	struct lane *l = session->lane;
+
+	if (l) {
+		if (session->state == SESSION_CONNECTING)
+			l->connecting--;
+		if (session->prev)
+			session->prev->next = session->next;
+		else
+			l->session = session->next;
+		if (session->next)
+			session->next->prev = session->prev;
+		l->sessions--;
+		lane_mark_dirty(s, l);
+	}
+	session->worker->sessions--;
+	s->server[session->server].connections--;
+	dispatch_slot_free(s, session->server);
+	table_remove(&s->sessions, &session->node);
+	loop_timer_free(&session->idle);
+	free(session);
+}
+
+/* Deliveries that came back untouched go to the head of their lane again; on a failed session they share its failure. */
+static void settle_returned(struct scheduler *s, struct session *session, const struct msg_session_down *m)
+{
+	bool is_failure = m->cause != FAILURE_NONE && !session->was_up && session->lane;
+
+	while (session->last_job) {
+		struct job *job = session->last_job;
+
+		session_forget_job(s, job);
+		if (is_failure)
+			job_on_session_failure(s, job, session->lane, m);
+		else
+			job_requeue(s, job);
+	}
+}
+
+void session_on_down(struct scheduler *s, struct worker *w, const struct msg_session_down *m)
+{
+	struct session *session = session_find(s, m->session);
+	struct lane *l;
+
+	if (!session || session->worker != w)
+		return;
+	l = session->lane;
+	if (l && m->cause != FAILURE_NONE) {
+		if (session->was_up || m->cause == FAILURE_LOCAL)
+			lane_on_throttle(s, l);
+		else
+			lane_on_failure(s, l, (enum failure_cause)m->cause, m->code, m->dsn, m->text, m->relay);
+	}
+	settle_returned(s, session, m);
+	session_remove(s, session);
+}
+
+void session_foreign(struct scheduler *s, struct worker *w, uint32_t id, unsigned server)
+{
+	struct session *session = session_find(s, id);
+
+	if (server >= s->conf->server_count)
+		server = 0;
+	if (!session)
+		session = session_add(s, w, id, server);
+	if (session->state == SESSION_FOREIGN)
+		return;
+	session->state = SESSION_FOREIGN;
+	session->was_up = true;
+	send_hangup(session);
+}
+
+struct worker_sessions {
+	struct worker *worker;
+	struct session **found;
+	unsigned count, room;
+};
+
+static void collect_sessions(void *arg, struct table_node *node)
+{
+	struct worker_sessions *list = arg;
+	struct session *session = TABLE_OBJECT(node, struct session, node);
+
+	if (!list->worker || session->worker == list->worker)
+		*(struct session **)array_add((void **)&list->found, &list->count, &list->room,
+					      sizeof(struct session *)) = session;
+}
+
+void session_lose_all(struct scheduler *s, struct worker *w)
+{
+	struct worker_sessions list = { .worker = w };
+
+	table_each(&s->sessions, collect_sessions, &list);
+	for (unsigned i = 0; i < list.count; i++) {
+		while (list.found[i]->last_job)
+			job_on_worker_death(s, list.found[i]->last_job, w);
+		session_remove(s, list.found[i]);
+	}
+	free(list.found);
+}
+
+void session_hang_up_all(struct scheduler *s)
+{
+	struct worker_sessions list = { .worker = NULL };
+
+	table_each(&s->sessions, collect_sessions, &list);
+	for (unsigned i = 0; i < list.count; i++)
+		session_hang_up(s, list.found[i]);
+	free(list.found);
+}

@@ -1,0 +1,55 @@
+/* session.h - connections: which worker holds them, what is under way on them. */
+#ifndef SCHEDULER_SESSION_H
+#define SCHEDULER_SESSION_H
+#include "scheduler/lane.h"
+
+enum session_state {
+	SESSION_CONNECTING,
+	SESSION_UP,
+	SESSION_CLOSING, /* HANGUP was sent */
+	SESSION_FOREIGN  /* opened by the scheduler before us: it finishes what it has and is counted until then */
+};
+
+struct session {
+	struct table_node node; /* by id */
+	uint32_t id;
+	enum session_state state;
+	unsigned server;
+	struct worker *worker;
+	struct lane *lane; /* NULL: foreign */
+	struct session *next, *prev; /* of the lane */
+	struct job *jobs;  /* list, oldest first */
+	struct job *last_job;
+	unsigned in_flight, sent_count;
+	uint32_t rcpt_limit, mail_limit; /* RFC 9422, 0: unknown */
+	uint64_t size_limit;
+	bool was_up;
+	struct loop_timer *idle;
+	struct scheduler *owner;
+};
+
+/* Opens one for the lane on the least busy worker. False when there is none or its pipe is full. */
+bool session_open(struct scheduler *s, struct lane *l, struct slice hosts);
+struct session *session_find(struct scheduler *s, uint32_t id);
+/* How many deliveries may be handed to it ahead of their turn. */
+unsigned session_room(const struct scheduler *s, const struct session *session);
+/* The session of the lane that should get the next delivery; NULL: none has room. */
+struct session *session_choose(struct scheduler *s, struct lane *l);
+/* Hands the delivery over. The job and its entry are the session's from now on. */
+void session_deliver(struct scheduler *s, struct session *session, struct job *job);
+/* The job is the session's from now on. */
+void session_attach(struct session *session, struct job *job);
+void session_hang_up(struct scheduler *s, struct session *session);
+/* Of any lane of this server, an idle one, to make room for another lane; false when none is idle. */
+bool session_hang_up_idle(struct scheduler *s, unsigned server);
+/* The job leaves its session: answered, or handed back. */
+void session_forget_job(struct scheduler *s, struct job *job);
+void session_on_up(struct scheduler *s, struct worker *w, const struct msg_session_up *m);
+void session_on_down(struct scheduler *s, struct worker *w, const struct msg_session_down *m);
+/* After a delivery was answered: reconnect-every, idle time. */
+void session_on_progress(struct scheduler *s, struct session *session);
+void session_foreign(struct scheduler *s, struct worker *w, uint32_t id, unsigned server);
+/* Everything of a worker that died. */
+void session_lose_all(struct scheduler *s, struct worker *w);
+void session_hang_up_all(struct scheduler *s);
+#endif

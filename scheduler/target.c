@@ -1,0 +1,210 @@
+/* target.c - cache of the resolver's answers, and the questions under way. */
+#include "scheduler/target.h"
+#include "lib/hosts.h"
+#include "lib/text.h"
+#include "scheduler/dispatch.h"
+#include "scheduler/lane.h"
+#include <stdlib.h>
+
+enum {
+	TEMPORARY_TTL_MS = 5000, /* how long "no answer" serves those who come right behind */
+	TARGETS_MAX = 200000     /* beyond this, expired ones are thrown out */
+};
+
+static uint64_t target_hash(unsigned server, const char *name)
+{
+	return text_hash(name, strlen(name)) ^ (server * UINT64_C(0x9e3779b97f4a7c15));
+}
+
+static void ask(struct scheduler *s, struct target *t)
+{
+	struct msg_resolve m = {
+		.kind = s->conf->server[t->server].method == METHOD_DIRECT ? RESOLVE_MX : RESOLVE_HOST,
+		.server = (uint16_t)t->server,
+		.name = slice_of(t->name),
+	};
+	struct msg_head head;
+	struct packet p;
+
+	if (t->state != TARGET_ASKED || t->request == 0) {
+		t->state = TARGET_ASKED;
+		t->request = ++s->next_request;
+		table_add(&s->asked, &t->by_request, text_hash(&t->request, sizeof(t->request)));
+	}
+	m.request = t->request;
+	if (!s->is_resolver_up || channel_is_full(s->resolver))
+		return; /* target_ask_again() follows when it is up, or has room */
+	head = channel_head(s->resolver);
+	msg_encode_resolve(&p, &head, &m);
+	channel_send(s->resolver, &p);
+}
+
+static void release(struct target *t)
+{
+	free(t->text);
+	free(t->hosts);
+	t->text = t->hosts = NULL;
+	t->hosts_len = 0;
+}
+
+static void drop_if_stale(void *arg, struct table_node *node)
+{
+	struct scheduler *s = arg;
+	struct target *t = TABLE_OBJECT(node, struct target, node);
+
+	if (t->state == TARGET_ASKED || t->expires.ms > clock_mono().ms)
+		return;
+	table_remove(&s->targets, node);
+	release(t);
+	free(t);
+}
+
+static struct target *target_new(struct scheduler *s, unsigned server, const char *name, uint64_t hash)
+{
+	size_t len = strlen(name);
+	struct target *t;
+
+	if (s->targets.count >= TARGETS_MAX)
+		table_each(&s->targets, drop_if_stale, s);
+	t = xcalloc(1, sizeof(*t) + len + 1);
+	memcpy(t->name, name, len);
+	t->server = server;
+	table_add(&s->targets, &t->node, hash);
+	return t;
+}
+
+struct target *target_get(struct scheduler *s, unsigned server, const char *name)
+{
+	uint64_t hash = target_hash(server, name);
+
+	for (struct table_node *n = table_first(&s->targets, hash); n; n = table_next(n)) {
+		struct target *t = TABLE_OBJECT(n, struct target, node);
+
+		if (t->server != server || strcmp(t->name, name) != 0)
+			continue;
+		if (t->state != TARGET_ASKED && t->expires.ms <= clock_mono().ms)
+			ask(s, t);
+		return t;
+	}
+	struct target *t = target_new(s, server, name, hash);
+	ask(s, t);
+	return t;
+}
+
+void target_wait(struct scheduler *s, struct target *t, entry_index i)
+{
+	struct entry *e = entry_get(s->entries, i);
+
+	e->place = ENTRY_LISTED;
+	e->next = t->waiting;
+	t->waiting = i;
+}
+
+static enum target_state state_of(enum resolve_status status)
+{
+	switch (status) {
+	case RESOLVE_OK:
+		return TARGET_KNOWN;
+	case RESOLVE_NO_DOMAIN:
+	case RESOLVE_NULL_MX:
+	case RESOLVE_DENIED:
+		return TARGET_PERMANENT;
+	default:
+		return TARGET_TEMPORARY;
+	}
+}
+
+static void take_answer(struct target *t, const struct msg_resolved *m)
+{
+	struct hosts hosts;
+
+	release(t);
+	t->status = (enum resolve_status)m->status;
+	t->state = state_of(t->status);
+	t->text = xstrndup(m->text.ptr, m->text.len);
+	t->expires.ms = clock_mono().ms + (t->state == TARGET_TEMPORARY ? TEMPORARY_TTL_MS : (int64_t)m->ttl_s * 1000);
+	if (t->state != TARGET_KNOWN)
+		return;
+	if (!hosts_decode(m->hosts, &hosts) || hosts.count == 0) {
+		t->state = TARGET_TEMPORARY;
+		t->status = RESOLVE_TEMPORARY;
+		free(t->text);
+		t->text = xstrdup("the resolver's answer makes no sense");
+		return;
+	}
+	t->site = hosts_site_hash(&hosts) | 1; /* 0 is a relay's */
+	t->hosts = xstrndup(m->hosts.ptr, m->hosts.len);
+	t->hosts_len = m->hosts.len;
+}
+
+static struct target *take_asked(struct scheduler *s, uint32_t request)
+{
+	for (struct table_node *n = table_first(&s->asked, text_hash(&request, sizeof(request))); n; n = table_next(n)) {
+		struct target *t = TABLE_OBJECT(n, struct target, by_request);
+
+		if (t->request == request) {
+			table_remove(&s->asked, n);
+			return t;
+		}
+	}
+	return NULL;
+}
+
+static void note_dns_health(struct scheduler *s, const struct target *t)
+{
+	if (t->state == TARGET_TEMPORARY) {
+		s->was_dns_failing = true;
+	} else if (s->was_dns_failing) {
+		s->was_dns_failing = false;
+		dispatch_release_blamed(s, BLAME_DNS);
+	}
+}
+
+void target_on_resolved(struct scheduler *s, const struct msg_resolved *m)
+{
+	struct target *t = take_asked(s, m->request);
+	entry_index i;
+
+	if (!t)
+		return; /* answered before, by a resolver that died since */
+	take_answer(t, m);
+	note_dns_health(s, t);
+	if (t->is_lane_waiting) {
+		t->is_lane_waiting = false;
+		dispatch_server_changed(s, t->server);
+	}
+	i = t->waiting;
+	t->waiting = 0;
+	while (i) {
+		entry_index next = entry_get(s->entries, i)->next;
+
+		dispatch_route(s, i);
+		i = next;
+	}
+}
+
+static void ask_one_again(void *arg, struct table_node *node)
+{
+	ask(arg, TABLE_OBJECT(node, struct target, by_request));
+}
+
+void target_ask_again(struct scheduler *s)
+{
+	table_each(&s->asked, ask_one_again, s);
+}
+
+static void free_one(void *arg, struct table_node *node)
+{
+	struct target *t = TABLE_OBJECT(node, struct target, node);
+
+	(void)arg;
+	release(t);
+	free(t);
+}
+
+void target_release_all(struct scheduler *s)
+{
+	table_each(&s->targets, free_one, NULL);
+	table_release(&s->asked);
+	table_release(&s->targets);
+}
