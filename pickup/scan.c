@@ -19,6 +19,7 @@ enum {
 	READS_A_TURN = 16,
 	WALK_STEP = 512,
 	WAKE_STEP = 1024,
+	CLOCK_TICK_MS = 20, /* time stamps of files may be that coarse */
 	PATH_BYTES = NAME_MAX + 8
 };
 
@@ -166,7 +167,7 @@ static void set_state(struct scan *s, struct scan_file *f, enum state to)
 		if (s->ready_count++ == 0)
 			s->on_ready(s->arg);
 	} else if (to != BUSY && to != ODD) {
-		f->due_ms = now_ms() + (to == LINKED ? SCAN_LINKS_POLL_MS : SCAN_SETTLE_MS);
+		f->due_ms = now_ms() + (to == LINKED ? SCAN_LINKS_POLL_MS : SCAN_SETTLE_MS + CLOCK_TICK_MS);
 		TAILQ_INSERT_TAIL(&s->lists[to], f, link); /* one delay per list: always in order of due time */
 	}
 }
@@ -263,7 +264,7 @@ static void look_again(struct scan *s, struct scan_file *f)
 	f->st = st;
 	if (f->is_whole)
 		set_state(s, f, READY);
-	else if (is_same)
+	else if (is_same || writers_quiet_ms(&st) >= SCAN_SETTLE_MS)
 		judge_settled(s, f);
 	else
 		set_state(s, f, SETTLING);
@@ -346,7 +347,7 @@ static void note_closed(struct scan *s, struct scan_file *f)
 {
 	if (f->opens > 0)
 		f->opens--;
-	if (f->state == BUSY && f->opens == 0) {
+	if ((f->state == BUSY || f->state == SETTLING) && f->opens == 0 && is_tracked(s, f)) {
 		f->first_ms = now_ms();
 		set_state(s, f, SETTLING);
 	}
