@@ -19,7 +19,7 @@ OUT     := build$(if $(FLAVOUR),/$(FLAVOUR))
 CC      := $(if $(filter clang fuzz,$(FLAVOUR)),clang,gcc)
 AR      := ar
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
-           -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wno-unused-parameter
+           -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wno-unused-parameter -Wno-missing-field-initializers
 HARDEN  := -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fstack-clash-protection -fcf-protection
 LINKSAFE:= -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 ifneq ($(filter asan fuzz,$(FLAVOUR)),)
