@@ -37,7 +37,7 @@ struct dns {
 	FILE *log; /* libunbound's complaints */
 	struct query_list open, answered;
 	bool is_delivery_due, has_worked, has_anchor, has_own_anchor;
-	struct dns_query *probe;
+	bool is_probe_due; /* whether the servers hand DNSSEC data on is not known yet */
 };
 
 /* --- setting up --- */
@@ -53,9 +53,12 @@ static const char CONFIG_COMMON[] = "server:\n"
 				    " num-queries-per-thread: 2048\n"
 				    " aggressive-nsec: no\n"
 				    " val-bogus-ttl: 5\n"
-				    " infra-host-ttl: 30\n"
+				    " infra-cache-max-rtt: 3000\n" /* these three: when dead servers come back, it is ... */
+				    " infra-host-ttl: 2\n"         /* ... seen within two seconds, not minutes */
 				    " infra-keep-probing: yes\n"
 				    " infra-cache-numhosts: 1000\n"
+				    " trust-anchor-signaling: no\n"
+				    " root-key-sentinel: no\n"
 				    " local-zone: \"test.\" nodefault\n"
 				    " local-zone: \"home.arpa.\" nodefault\n"
 				    " domain-insecure: \"test.\"\n"
@@ -252,9 +255,16 @@ static void probe_answered(void *arg, const struct wire_answer *a)
 {
 	struct dns *dns = arg;
 
-	dns->probe = NULL;
-	if (a->status != WIRE_FAILED && !a->is_secure)
+	if (a->status == WIRE_FAILED)
+		dns->is_probe_due = true; /* no network yet: once more with the first answer that comes */
+	else if (!a->is_secure)
 		log_warn("the DNS servers hand on no DNSSEC data: answers are not authenticated, DANE is off");
+}
+
+static void probe(struct dns *dns)
+{
+	dns->is_probe_due = false;
+	(void)dns_ask(dns, ".", WIRE_TYPE_SOA, false, probe_answered, dns);
 }
 
 void dns_start(struct dns *dns)
@@ -262,7 +272,7 @@ void dns_start(struct dns *dns)
 	if (!dns->has_anchor)
 		log_warn("DNSSEC is off: no trust anchor found (install dns-root-data or set dns.trust-anchor-file)");
 	else if (!dns->has_own_anchor)
-		dns->probe = dns_ask(dns, ".", WIRE_TYPE_SOA, false, probe_answered, dns);
+		probe(dns);
 }
 
 static void deliver_answers(void *arg);
@@ -324,6 +334,8 @@ static void deliver_answers(void *arg)
 
 		if (answer->status == WIRE_RECORDS)
 			dns->has_worked = true;
+		if (answer->status != WIRE_FAILED && dns->is_probe_due)
+			probe(dns);
 		TAILQ_REMOVE(&dns->answered, q, link);
 		q->answer = NULL;
 		free_query(q);

@@ -86,7 +86,7 @@ static struct lookup *lookup_new(struct lookups *all, const struct msg_resolve *
 	l->server = request->server;
 	snprintf(l->name, sizeof(l->name), "%s", name);
 	STAILQ_INIT(&l->waiters);
-	buf_init(&l->hosts, HOSTS_BYTES_MAX);
+	buf_init(&l->hosts, 2 * HOSTS_BYTES_MAX); /* the encoder stops behind, not before, what is too much */
 	return l;
 }
 

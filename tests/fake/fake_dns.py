@@ -1,103 +1,146 @@
-"""A tiny DNS server for one instance: answers from a dictionary, over UDP and TCP, no DNSSEC.
+"""A name server that does what it is told: honest, silent, broken or lying. Unsigned; see peers.Nsd for DNSSEC.
 
-    Dns({("site.example", "MX"): ["10 mx.site.example"], ("mx.site.example", "A"): ["127.0.0.9"]})
+    dns = FakeDns({"a.example MX": ["10 mx.a.example"], "mx.a.example A": ["192.0.2.1"], "b.example": "servfail"})
+    dns.asked          # [("a.example", "MX"), ...] in order
 
-Unknown names get NXDOMAIN, known names without that type an empty answer. `anchor(path)` writes a trust anchor for a
-zone nobody asks for: with it a validating resolver takes everything else here as unsigned, not as forged.
+A value is a list of records in presentation form, a word (servfail refused silent nxdomain notcp lie loop short), or a function
+(query) -> list, word, or message in bytes. "NAME" alone holds for every type. Names not mentioned do not exist; a name mentioned
+with another type has no data. `notcp`: truncated over UDP and TCP refused, so the server opens no TCP port at all.
 """
 import socket
 import struct
 import threading
 
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
 from fake_smtp import free_address
 
-TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "MX": 15, "AAAA": 28}
-NAMES = {number: name for name, number in TYPES.items()}
-NXDOMAIN = 3
+WORDS = {"servfail": dns.rcode.SERVFAIL, "refused": dns.rcode.REFUSED, "nxdomain": dns.rcode.NXDOMAIN}
+TTL = 30
 
 
-def anchor(path):
-    """For dns { trust-anchor-file }."""
-    with open(path, "w") as file:
-        file.write("unused.example. IN DS 1 13 2 " + "00" * 32 + "\n")
-    return path
+class FakeDns:
+    def __init__(self, zone, address=None, port=5353, is_started=True, has_tcp=True):
+        self.zone, self.address, self.port, self.has_tcp = dict(zone), address or free_address(), port, has_tcp
+        self.asked, self.lock, self.sockets = [], threading.Lock(), []
+        self.is_running = False
+        if is_started:
+            self.start()
 
+    def start(self):
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind((self.address, self.port))
+        self.sockets, self.is_running = [udp], True
+        threading.Thread(target=self._serve_udp, args=(udp,), daemon=True).start()
+        if self.has_tcp:
+            tcp = socket.create_server((self.address, self.port))
+            self.sockets.append(tcp)
+            threading.Thread(target=self._serve_tcp, args=(tcp,), daemon=True).start()
 
-def encode_name(name):
-    labels = [label.encode() for label in name.rstrip(".").split(".") if label]
-    return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    def stop(self):
+        self.is_running = False
+        for sock in self.sockets:
+            sock.close()
+        try:  # a thread inside recvfrom holds the socket: wake it
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", (self.address, self.port))
+        except OSError:
+            pass
 
+    def count(self, name, kind):
+        with self.lock:
+            return self.asked.count((name, kind))
 
-def encode_data(kind, text):
-    if kind == "A":
-        return socket.inet_aton(text)
-    if kind == "AAAA":
-        return socket.inet_pton(socket.AF_INET6, text)
-    if kind == "MX":
-        preference, name = text.split()
-        return struct.pack(">H", int(preference)) + encode_name(name)
-    return encode_name(text)
+    def names(self):
+        with self.lock:
+            return {name for name, _ in self.asked}
 
+    def conf(self, timeout="10s"):
+        return f'dns {{ servers = {{ "{self.address}@{self.port}" }} timeout = "{timeout}" }}\n'
 
-class Dns:
-    def __init__(self, records, address=None, port=5353, ttl=60):
-        self.records = {(name.lower(), kind): values for (name, kind), values in records.items()}
-        self.ttl = ttl
-        self.queries = []
-        self.address, self.port = address or free_address(), port
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind((self.address, port))
-        self.tcp = socket.create_server((self.address, port))
-        threading.Thread(target=self._serve_udp, daemon=True).start()
-        threading.Thread(target=self._serve_tcp, daemon=True).start()
-
-    @property
-    def server(self):
-        """For dns { servers }."""
-        return f"{self.address}@{self.port}"
-
-    def _serve_udp(self):
-        while True:
+    def _serve_udp(self, sock):
+        while self.is_running:
             try:
-                query, peer = self.udp.recvfrom(4096)
-                self.udp.sendto(self.answer(query), peer)
+                wire, peer = sock.recvfrom(4096)
+                answer = self._answer(wire, False) if self.is_running and wire else None
+                if answer:
+                    sock.sendto(answer, peer)
             except OSError:
                 return
 
-    def _serve_tcp(self):
-        while True:
+    def _serve_tcp(self, listener):
+        while self.is_running:
             try:
-                connection, _ = self.tcp.accept()
+                sock, _ = listener.accept()
             except OSError:
                 return
-            with connection:
-                size = connection.recv(2)
-                if len(size) == 2:
-                    answer = self.answer(connection.recv(struct.unpack(">H", size)[0]))
-                    connection.sendall(struct.pack(">H", len(answer)) + answer)
+            threading.Thread(target=self._serve_connection, args=(sock,), daemon=True).start()
 
-    def answer(self, query):
-        ident, flags = struct.unpack(">HH", query[:4])
-        at, labels = 12, []
-        while query[at]:
-            labels.append(query[at + 1:at + 1 + query[at]].decode("latin-1").lower())
-            at += 1 + query[at]
-        name, question = ".".join(labels), query[12:at + 5]
-        kind = NAMES.get(struct.unpack(">H", query[at + 1:at + 3])[0], "?")
-        self.queries.append((name, kind))
-        answers = b""
-        values = self.records.get((name, kind), [])
-        for value in values:
-            data = encode_data(kind, value)
-            answers += b"\xc0\x0c" + struct.pack(">HHIH", TYPES[kind], 1, self.ttl, len(data)) + data
-        rcode = 0 if any(known == name for known, _ in self.records) else NXDOMAIN
-        authority = b""
-        if not values:
-            soa = b"\0\0" + struct.pack(">IIIII", 1, 60, 60, 60, 1)
-            authority = b"\0" + struct.pack(">HHIH", TYPES["SOA"], 1, 1, len(soa)) + soa
-        counts = struct.pack(">HHHH", 1, len(values), 1 if authority else 0, 0)
-        return struct.pack(">HH", ident, 0x8480 | (flags & 0x0100) | rcode) + counts + question + answers + authority
+    def _serve_connection(self, sock):
+        with sock, sock.makefile("rb") as stream:
+            while (head := stream.read(2)) and len(head) == 2:
+                answer = self._answer(stream.read(struct.unpack(">H", head)[0]), True)
+                if answer:
+                    sock.sendall(struct.pack(">H", len(answer)) + answer)
 
-    def close(self):
-        self.udp.close()
-        self.tcp.close()
+    def _find(self, query):
+        question = query.question[0]
+        name, kind = question.name.to_text().rstrip(".").lower() or ".", dns.rdatatype.to_text(question.rdtype)
+        with self.lock:
+            self.asked.append((name, kind))
+        value = self.zone.get(f"{name} {kind}", self.zone.get(name))
+        if callable(value):
+            value = value(query)
+        if value is None:
+            exists = name == "." or any(key.split()[0] == name for key in self.zone)
+            value = [] if exists else "nxdomain"
+        return question, kind, value
+
+    def _answer(self, wire, is_tcp):
+        query = dns.message.from_wire(wire)
+        question, kind, value = self._find(query)
+        if isinstance(value, bytes) or value == "silent":
+            return None if value == "silent" else wire[:2] + value[2:]
+        response = dns.message.make_response(query, recursion_available=True)
+        if value == "nxdomain" or value == []:  # RFC 2308: with the SOA that says how long to remember it
+            response.authority.append(dns.rrset.from_text(dns.name.root, TTL, "IN", "SOA", f". . 1 1 1 1 {TTL}"))
+        if isinstance(value, str) and value in WORDS:
+            response.set_rcode(WORDS[value])
+        elif value == "notcp":
+            response.flags |= dns.flags.TC
+        elif isinstance(value, str) and value in ("lie", "loop", "short"):
+            return self._broken(response, question, value)
+        else:
+            owner = question.name
+            for line in value:
+                if line.startswith("CNAME "):
+                    response.answer.append(dns.rrset.from_text(owner, TTL, "IN", "CNAME", line[6:]))
+                    owner = dns.name.from_text(line[6:])
+                    target = self.zone.get(f"{line[6:].rstrip('.')} {kind}", [])
+                    response.answer.append(dns.rrset.from_text(owner, TTL, "IN", kind, *target))
+                else:
+                    response.answer.append(dns.rrset.from_text(owner, TTL, "IN", kind, line if line.endswith(".") or kind != "MX" else line + "."))
+        if is_tcp:
+            return response.to_wire(max_size=65535)
+        try:
+            return response.to_wire(max_size=1232)
+        except dns.exception.TooBig:
+            short = dns.message.make_response(query, recursion_available=True)
+            short.flags |= dns.flags.TC
+            return short.to_wire()
+
+    @staticmethod
+    def _broken(response, question, how):
+        """One MX record whose rdata is not what it says."""
+        head = response.to_wire()[:12]
+        head = head[:6] + b"\0\1\0\0\0\0"
+        query = question.name.to_wire() + struct.pack(">HH", 15, 1)
+        record = b"\xc0\x0c" + struct.pack(">HHI", 15, 1, TTL)
+        at = 12 + len(query) + len(record) + 4
+        rdata = {"lie": struct.pack(">HH", 500, 10) + b"\x02mx\xc0\x0c",
+                 "loop": struct.pack(">HHH", 4, 10, 0xC000 | at),
+                 "short": struct.pack(">HB", 1, 0)}[how]
+        return head + query + record + rdata

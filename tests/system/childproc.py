@@ -159,11 +159,17 @@ class Child:
         self.send("PEER", pipe=self.control[0], role=ROLES[role], index=index, generation=generation, alive=alive)
 
     def send(self, message, pipe=None, peer=0, **values):
-        pipe = pipe or self.pipes[peer][0]
-        os.write(pipe.write_end, encode(message, self.us, self.generation, **values))
+        self.send_raw(encode(message, self.us, self.generation, **values), pipe=pipe, peer=peer)
 
-    def send_raw(self, packet, peer=0):
-        os.write(self.pipes[peer][0].write_end, packet)
+    def send_raw(self, packet, pipe=None, peer=0, timeout=10):
+        """Waits while the pipe is full."""
+        fd = (pipe or self.pipes[peer][0]).write_end
+        while True:
+            try:
+                os.write(fd, packet)
+                return
+            except BlockingIOError:
+                assert select.select([], [fd], [], timeout * SLOW)[1], f"{self.program} reads nothing\n{self.log()}"
 
     def receive_all(self, pipe=None, peer=0, timeout=10):
         """(name, fields, sender, addressee) of the next packet."""
