@@ -319,10 +319,22 @@ static void check_log(struct files *f)
 	free(folder);
 }
 
+/* Whoever may write the file decides what root does. */
+static void check_conf_file(struct files *f)
+{
+	const char *path = f->conf->path;
+	struct stat st;
+
+	if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IWOTH))
+		conf_mistake_add(&f->report, 1, "file", "may be written by everyone (mode %04o); chmod o-w %s",
+				 (unsigned)st.st_mode & 07777, path);
+}
+
 bool conf_check_files(const struct conf *c, struct conf_errors *errors)
 {
 	struct files f = { .conf = c, .report.path = c->path };
 
+	check_conf_file(&f);
 	check_users(&f);
 	check_spool(&f);
 	check_log(&f);

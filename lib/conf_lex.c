@@ -249,13 +249,13 @@ unsigned conf_token_format(struct buf *out, const struct conf_token *t)
 	buf_put_char(out, quote);
 	for (size_t i = 0; i < t->text.len; i++) {
 		char c = t->text.ptr[i];
+		bool is_escape = t->is_quoted && c == '\\' && i + 1 < t->text.len; /* the file's own: left as it is */
+		bool is_special = (!t->is_quoted && c == '\\') || (quote == '"' && c == '$'); /* "${X}": environment */
 
-		if (!t->is_quoted && c == '\\')
+		if (is_escape || is_special)
 			buf_put_char(out, '\\');
-		else if (c == '\\' && i + 1 < t->text.len) /* an escape of the file's goes through as it is */
-			buf_put_char(out, t->text.ptr[i++]), c = t->text.ptr[i];
-		else if (c == '$' && quote == '"')
-			buf_put_char(out, '\\'); /* "${X}" would be taken from the environment */
+		if (is_escape)
+			c = t->text.ptr[++i];
 		lines += c == '\n';
 		buf_put_char(out, c);
 	}

@@ -90,7 +90,7 @@ struct conf_preset {
 	const char *name, *host;
 	unsigned port;
 	const char *limits;
-	unsigned max_connections, reconnect_every;
+	unsigned max_connections; /* 0: the usual default */
 };
 extern const struct conf_preset conf_presets[];
 extern const unsigned conf_preset_count;

@@ -52,10 +52,8 @@ static void apply_preset(struct server_rules *s)
 		v->tls = TLS_VERIFY;
 	if (!line_of(s, &v->limits))
 		apply_preset_limits(s, p->limits);
-	if (!line_of(s, &v->max_connections))
+	if (!line_of(s, &v->max_connections) && p->max_connections > 0)
 		v->max_connections = p->max_connections;
-	if (!line_of(s, &v->reconnect_every))
-		v->reconnect_every = p->reconnect_every;
 	if (!line_of(s, &v->username))
 		wrong(s, &v->username, "username", "server \"%s\" uses the preset %s, which needs one", v->name,
 		      v->preset);

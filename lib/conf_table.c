@@ -40,7 +40,7 @@ const unsigned conf_option_count = ARRAY_LEN(conf_options);
 _Static_assert(ARRAY_LEN(conf_options) <= 256, "conf_scan's table of what was seen is too small");
 
 const struct conf_preset conf_presets[] = {
-#define PRESET(name, host, port, limits, connections, messages) { name, host, port, limits, connections, messages },
+#define PRESET(name, host, port, limits, connections) { name, host, port, limits, connections },
 #include "lib/conf_presets.def"
 #undef PRESET
 };

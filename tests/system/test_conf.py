@@ -139,6 +139,13 @@ def test_named_files(check, tmp_path):
         (78, [(1, "log", f"{tmp_path}/no/log cannot be made: {tmp_path}/no: No such file or directory")])
 
 
+def test_file_that_everyone_may_write(check):
+    check.good(SERVER)
+    check.file.chmod(0o666)
+    status, mistakes = check('spool = "spool"\n' + SERVER)
+    assert status == 78 and mistakes == [(1, "file", f"may be written by everyone (mode 0666); chmod o-w {check.file}")]
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root changes users")
 def test_users(check):
     status, mistakes = check('spool = "spool"\nuser = "no-such-user"\nsmtp-user = "root"\ndrop-group = "no-such-group"\n' + SERVER)

@@ -172,8 +172,10 @@ static void test_manual_page(void **state UNUSED)
 			continue;
 		const struct conf_option *o = conf_option_find(section, slice_of(name));
 
-		if (!o)
+		if (!o) {
 			fail_msg("the page has an option %s that the table lacks", name);
+			continue;
+		}
 		is_found[o - conf_options] = true;
 		if (*o->fallback && !strstr(fallback, o->fallback) && o->type < TYPE_LIST_FIRST)
 			fail_msg("%s: the page says default \"%s\", the table \"%s\"", name, fallback, o->fallback);
