@@ -150,6 +150,30 @@ static void repeated_requests_count_once(void **state)
 	expect(permits_ask(permits, START + 6, 3, ISP, 6, 6), 3, 6, 0, "");
 }
 
+/* Until the scheduler has said what became of them, permits of its predecessor are neither free nor forgotten. */
+static void what_was_under_way_counts_until_adopted(void **state)
+{
+	static const struct limit_spec LIMITS[] = { { "10/hour", UNIT_MESSAGES, 10, HOUR } };
+
+	open_at(LIMITS, 1, "boot", 0, START);
+	expect(ask(START, 7, 7), 7, 7, 0, "");
+	assert_int_equal(ledger_commit(ledger, START), STORE_OK);
+	permits_change_partner(permits);
+	expect(ask(START + 5 * HOUR, 5, 5), 3, 5, 0, "");
+	settle(START + 5 * HOUR, 0, 0, 3, 5);
+	assert_int_equal(ledger_commit(ledger, START), STORE_OK);
+	close_all();
+	open_at(LIMITS, 1, "boot", 50 * HOUR, START);
+	expect(ask(START + 50 * HOUR, 5, 5), 3, 5, 0, "");
+	settle(START + 50 * HOUR, 0, 0, 3, 5);
+	permits_adopt(permits, START + 51 * HOUR, ++next_request, ISP, 2, 2);
+	expect(ask(START + 51 * HOUR, 5, 5), 3, 5, 0, ""); /* 5 taken as used now, 2 under way */
+	settle(START + 51 * HOUR, 2, 2, 3, 5);
+	expect(ask(START + 52 * HOUR, 5, 5), 3, 5, 0, "");
+	settle(START + 52 * HOUR, 0, 0, 3, 5);
+	expect(ask(START + 52 * HOUR + 1, 10, 10), 10, 10, 0, "");
+}
+
 static void settling_too_much_never_opens_a_window(void **state)
 {
 	static const struct limit_spec LIMITS[] = { { "4/hour", UNIT_MESSAGES, 4, HOUR } };
@@ -460,6 +484,7 @@ int main(void)
 		PERMITS_TEST(zero_lets_nothing_pass_and_says_never),
 		PERMITS_TEST(servers_without_limits_are_free),
 		PERMITS_TEST(repeated_requests_count_once),
+		PERMITS_TEST(what_was_under_way_counts_until_adopted),
 		PERMITS_TEST(settling_too_much_never_opens_a_window),
 		PERMITS_TEST(no_life_breaks_a_limit),
 		PERMITS_TEST(nearly_all_is_granted),
