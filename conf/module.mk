@@ -5,8 +5,9 @@ LIBEXECDIR   := $(PREFIX)/libexec/postern
 LIBDIR       := $(PREFIX)/lib
 CONF_FILE    := $(SYSCONFDIR)/postern/postern.conf
 
-# The unit and its like name the places that were chosen here.
-$(OUT)/conf/%: conf/%
+# The unit and its like name the places that were chosen here, this time.
+.PHONY: FORCE
+$(OUT)/conf/%: conf/% FORCE
 	$(Q)mkdir -p $(@D) && sed -e 's|@SBINDIR@|$(SBINDIR)|g' -e 's|@CONF@|$(CONF_FILE)|g' $< > $@
 
 INSTALLED_TEXTS := $(addprefix $(OUT)/conf/,postern.service postern.sysusers postern.tmpfiles)

@@ -14,7 +14,7 @@ struct jail {
 	unsigned group_count;
 	bool wants_network;           /* else socket(2) is refused */
 	bool wants_write;             /* else opening for writing and every change of a folder is refused */
-	const char *const *reachable; /* below `folder`, NULL-ended: all that Landlock leaves of the file system */
+	const char *const *reachable; /* below `folder`, NULL-ended: the only files that Landlock leaves (names may be listed) */
 	unsigned long max_files;      /* RLIMIT_NOFILE */
 };
 

@@ -60,6 +60,9 @@ int jail_landlock(const struct jail *j)
 	rules = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled), 0);
 	if (rules < 0)
 		return -1;
+	/* Names may be listed everywhere below: Berkeley DB looks for its own in the working directory. */
+	if (allow_folder(rules, ".", LANDLOCK_ACCESS_FS_READ_DIR) < 0)
+		goto out;
 	for (const char *const *path = j->reachable; *path; path++) {
 		if (allow_folder(rules, *path, access) < 0)
 			goto out;

@@ -20,6 +20,7 @@
 #include "master/heartbeat.h"
 #include "master/notify.h"
 #include "master/reload.h"
+#include "master/status.h"
 #include "master/supervisor.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -140,6 +141,8 @@ static int take_lock(struct master *m)
 	default:
 		break;
 	}
+	m->started_at = clock_wall();
+	status_write(m); /* the last master's word about processes is no longer true */
 	if (lock_wait_for_family(&m->lock) < 0) {
 		log_error("processes of an earlier master do not end: not starting beside them");
 		return EXIT_STATUS_UNAVAILABLE;
@@ -181,7 +184,6 @@ static int prepare(struct master *m)
 		log_error("%s/run/control: %s", m->conf->spool, strerror(errno));
 		return EXIT_STATUS_OS;
 	}
-	m->started_at = clock_wall();
 	m->loop = loop_new();
 	if (supervisor_open(m, m->conf->workers) < 0) {
 		log_error("cannot make pipes: %s", strerror(errno));

@@ -248,6 +248,7 @@ def test_next_master_waits_for_orphans(mta):
                                            env=mta.environment())
         wait_until(lambda: "waiting for processes of the last master" in mta.stderr())
         assert set(mta.pids()) == {mta.process.pid, lagger}
+        assert written(mta)["state"] == "starting" and written(mta)["processes"] == []
     finally:
         os.kill(lagger, signal.SIGCONT)
     wait_until(lambda: not is_alive(lagger))
