@@ -1,7 +1,10 @@
 /* bounce_words.c - the part of a report that people read: which server, what it said, what to do. */
 #include "scheduler/bounce_report.h"
 
-enum { WORDS_RCPT_MAX = 100 }; /* the others stand in the delivery status part */
+enum {
+	WORDS_RCPT_MAX = 100, /* the others stand in the delivery status part */
+	WORDS_COLUMN = 74
+};
 
 /* By status code (RFC 3463, RFC 7505), longer beginnings first. */
 static const struct {
@@ -47,68 +50,105 @@ static bool has_relay(const struct bounce_rcpt *r)
 	return r->relay.len > 0 && !slice_is(r->relay, "none");
 }
 
+/* A paragraph: lines broken at blanks, each behind the indent; line ends and other controls become "?". */
+static void put_paragraph(struct buf *out, const char *indent, struct slice text)
+{
+	size_t column = strlen(indent), word;
+	bool is_first = true;
+
+	buf_put_str(out, indent);
+	for (; text.len > 0; text.ptr += word, text.len -= word) {
+		for (word = 0; word < text.len && text.ptr[word] != ' ';)
+			word++;
+		if (word == 0) {
+			word = 1; /* a blank */
+			continue;
+		}
+		if (!is_first && column + 1 + word > WORDS_COLUMN) {
+			buf_printf(out, "\n%s", indent);
+			column = strlen(indent);
+		} else if (!is_first) {
+			buf_put_char(out, ' ');
+			column++;
+		}
+		for (size_t i = 0; i < word; i++)
+			buf_put_char(out, (unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f ? '?' : text.ptr[i]);
+		column += word;
+		is_first = false;
+	}
+	buf_put_char(out, '\n');
+}
+
+/* The same from a format; at most a kilobyte. */
+static void put_text(struct buf *out, const char *indent, const char *format, ...) PRINTF_LIKE(3, 4);
+static void put_text(struct buf *out, const char *indent, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	put_paragraph(out, indent, slice_of(text));
+}
+
 static void put_rcpt(struct buf *out, const struct bounce *b, const struct bounce_rcpt *r)
 {
+	static const char INDENT[] = "    ";
+	int server_len = (int)(r->server.len < 100 ? r->server.len : 100);
+
 	buf_put_str(out, "\n<");
 	buf_put_slice(out, b->original->rcpt[r->index].address);
 	buf_put_str(out, ">\n");
 	if (r->is_expired)
-		buf_put_str(out, "    was given up: the time for delivery is over. The last thing heard:\n");
-	if (has_relay(r)) {
-		buf_put_str(out, "    through ");
-		buf_put_slice(out, r->relay);
-		if (r->server.len > 0) {
-			buf_put_str(out, " (server \"");
-			buf_put_slice(out, r->server);
-			buf_put_str(out, "\")");
-		}
-		buf_put_str(out, ":\n");
-	} else if (r->server.len > 0) {
-		buf_put_str(out, "    through server \"");
-		buf_put_slice(out, r->server);
-		buf_put_str(out, "\":\n");
-	}
-	buf_put_str(out, "    ");
-	if (r->text.len > 0)
-		buf_put_slice(out, r->text);
-	else
-		buf_put_str(out, "no reason was given");
-	buf_put_char(out, '\n');
+		put_text(out, INDENT, "was given up: the time for delivery is over. The last thing heard:");
+	if (has_relay(r) && server_len > 0)
+		put_text(out, INDENT, "through %.*s (server \"%.*s\"):", (int)r->relay.len, r->relay.ptr, server_len,
+			 r->server.ptr);
+	else if (has_relay(r))
+		put_text(out, INDENT, "through %.*s:", (int)r->relay.len, r->relay.ptr);
+	else if (server_len > 0)
+		put_text(out, INDENT, "through server \"%.*s\":", server_len, r->server.ptr);
+	put_paragraph(out, INDENT, r->text.len > 0 ? r->text : slice_of("no reason was given"));
 	if (b->kind != BOUNCE_DELAYED)
-		buf_printf(out, "    What to do: %s\n", advice_for(r));
+		put_text(out, INDENT, "What to do: %s", advice_for(r));
 }
 
 static void put_opening(struct buf *out, const struct bounce *b)
 {
 	const char *them = b->rcpt_count == 1 ? "this recipient" : "these recipients";
+	struct buf until;
 
 	switch (b->kind) {
 	case BOUNCE_DELAYED:
-		buf_printf(out,
-			   "Your message has not been delivered to %s yet. You need not send it\n"
-			   "again: delivery is tried until ",
-			   them);
-		clock_format_rfc5322(out, b->retry_until);
-		buf_put_str(out, ".\n");
+		buf_init(&until, 64);
+		clock_format_rfc5322(&until, b->retry_until);
+		put_text(out, "",
+			 "Your message has not been delivered to %s yet. You need not send it again: delivery is tried "
+			 "until %s.",
+			 them, buf_text(&until));
+		buf_release(&until);
 		break;
 	case BOUNCE_DOUBLE:
-		buf_printf(out,
-			   "A message without sender, most likely a report that some other message could\n"
-			   "not be delivered, could itself not be delivered to %s. Nobody else\n"
-			   "is told of it.\n",
-			   them);
+		put_text(out, "",
+			 "A message without sender, most likely a report that some other message could not be "
+			 "delivered, could "
+			 "itself not be delivered to %s. Nobody else is told of it.",
+			 them);
 		break;
 	case BOUNCE_DEAD:
-		buf_printf(out, "This message could not be delivered to %s, and there is nobody left to tell.\n", them);
+		put_text(out, "", "This message could not be delivered to %s, and there is nobody left to tell.", them);
 		break;
 	default:
-		buf_printf(out, "Your message could not be delivered to %s, and will not be tried again.\n", them);
+		put_text(out, "", "Your message could not be delivered to %s, and will not be tried again.", them);
 	}
 }
 
 void bounce_words_format(struct buf *out, const struct bounce *b, const struct conf *conf)
 {
 	uint32_t shown = b->rcpt_count < WORDS_RCPT_MAX ? b->rcpt_count : WORDS_RCPT_MAX;
+	bool is_whole =
+		b->kind != BOUNCE_DELAYED && b->original->is_ret_full && b->original->size_bytes <= BOUNCE_FULL_MAX;
 
 	if (conf)
 		buf_printf(out, "This is the mail system at %s.\n\n", conf->hostname);
@@ -117,8 +157,9 @@ void bounce_words_format(struct buf *out, const struct bounce *b, const struct c
 		put_rcpt(out, b, &b->rcpt[i]);
 	if (shown < b->rcpt_count)
 		buf_printf(out, "\nand %u more: see the delivery status below.\n", b->rcpt_count - shown);
-	if (conf)
-		buf_printf(out, "\nThe %s is attached. For help write to\n<%s> and enclose this report.\n",
-			   b->kind != BOUNCE_DELAYED && b->original->is_ret_full ? "message" : "message's header",
-			   conf->postmaster);
+	if (!conf)
+		return;
+	buf_put_char(out, '\n');
+	put_text(out, "", "The %s is attached. For help write to <%s> and enclose this report.",
+		 is_whole ? "message" : "message's header", conf->postmaster);
 }
