@@ -101,24 +101,25 @@ static void report_unknown(struct walk *w, enum conf_section_id section, const s
 	buf_release(&shown);
 }
 
-/* What stands behind an option's value on its line: the next option, a closing brace, or a mistake. */
+/* What stands behind a statement on its line: the next option, a closing brace, or a mistake, told unless `o` is NULL.
+ */
 static void walk_line_end(struct walk *w, const struct conf_option *o)
 {
-	unsigned line = w->tokens.token[w->at - 1].line;
-	const struct conf_token *t = peek(w, 0);
+	const struct conf_token *last = &w->tokens.token[w->at - 1], *t = peek(w, 0);
 	bool is_name = t->kind == TOKEN_WORD &&
 		       (is_assignment(peek(w, 1)) || peek(w, 1)->kind == TOKEN_OPEN || peek(w, 2)->kind == TOKEN_OPEN);
+	const char *problem = "something stands behind its value; a value with blanks or signs needs quotes";
 
-	if (t->kind == TOKEN_END || t->kind == TOKEN_CLOSE || t->line != line || is_name)
+	if (t->kind == TOKEN_END || t->kind == TOKEN_CLOSE || t->line != last->line || is_name)
 		return;
-	if (w->tokens.token[w->at - 1].kind != TOKEN_BAD) /* else it is the rest of a mistake already told */
-		conf_mistake_add(
-			&w->reader->report, line, o->name, "%s",
-			t->kind == TOKEN_BAD ? t->problem
-			: o->type >= TYPE_LIST_FIRST
-				? "something stands behind its value; several values go into braces: { \"a\", \"b\" }"
-				: "something stands behind its value; a value with blanks or signs needs quotes");
-	for (; t->kind != TOKEN_END && t->kind != TOKEN_CLOSE && t->line == line; t = peek(w, 0)) {
+	if (t->kind == TOKEN_BAD)
+		problem = t->problem;
+	else if (o && o->type >= TYPE_LIST_FIRST)
+		problem = "something stands behind its value; several values go into braces: { \"a\", \"b\" }";
+	if (o && last->kind != TOKEN_BAD) /* else it is the rest of a mistake already told */
+		conf_mistake_add(&w->reader->report, last->line, o->name, "%s", problem);
+	for (unsigned line = last->line; t->kind != TOKEN_END && t->kind != TOKEN_CLOSE && t->line == line;
+	     t = peek(w, 0)) {
 		if (t->kind == TOKEN_OPEN)
 			skip_braces(w);
 		else
@@ -399,6 +400,7 @@ static void walk_block(struct walk *w, enum conf_section_id section, const struc
 		} else {
 			report_unknown(w, section, t);
 			skip_statement(w);
+			walk_line_end(w, NULL);
 		}
 	}
 }
