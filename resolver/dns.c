@@ -1,10 +1,10 @@
 /*
  * dns.c - questions to DNS, answered in the loop.
  *
- * Two contexts of libunbound share the loop: one caches as DNS says; the other caches nothing, and is asked when a "does
- * not exist" has to be confirmed. libunbound's habits that shape this file (1.17): its callback reports
- * rcode 0 for NXDOMAIN (the packet tells), hands over forged records with sec == 1 (bogus), a packet length that means
- * nothing when rcode != 0, and calls back from inside ub_resolve_event() when the answer is cached.
+ * Two contexts of libunbound share the loop: one caches as DNS says; the other caches nothing, and is asked when a
+ * "does not exist" has to be confirmed. libunbound's habits that shape this file (1.17): its callback reports rcode 0
+ * for NXDOMAIN (the packet tells), hands over forged records with sec == 1 (bogus), a packet length that means nothing
+ * when rcode != 0, and calls back from inside ub_resolve_event() when the answer is cached.
  */
 #include "resolver/dns.h"
 #include <errno.h>
@@ -43,38 +43,40 @@ struct dns {
 /* --- setting up --- */
 
 /*
- * Sizes for one context. Names that the public root does not know but private networks use (RFC 6761, RFC 6762 appendix G,
- * RFC 8375, ICANN's "internal") are left to the configured servers: libunbound would answer some of them itself, and
+ * Sizes for one context. Names that the public root does not know but private networks use (RFC 6761, RFC 6762 appendix
+ * G, RFC 8375, ICANN's "internal") are left to the configured servers: libunbound would answer some of them itself, and
  * validation would call the others forged. "invalid", "onion" and "localhost" stay local, as their RFCs want.
  */
-static const char CONFIG_COMMON[] = "server:\n"
-				    " outgoing-range: 200\n"
-				    " outgoing-num-tcp: 20\n"
-				    " num-queries-per-thread: 2048\n"
-				    " aggressive-nsec: no\n"
-				    " val-bogus-ttl: 5\n"
-				    " infra-cache-max-rtt: 3000\n" /* these three: when dead servers come back, it is ... */
-				    " infra-host-ttl: 2\n"         /* ... seen within two seconds, not minutes */
-				    " infra-keep-probing: yes\n"
-				    " infra-cache-numhosts: 1000\n"
-				    " trust-anchor-signaling: no\n"
-				    " root-key-sentinel: no\n"
-				    " local-zone: \"test.\" nodefault\n"
-				    " local-zone: \"home.arpa.\" nodefault\n"
-				    " domain-insecure: \"test.\"\n"
-				    " domain-insecure: \"home.arpa.\"\n"
-				    " domain-insecure: \"internal.\"\n"
-				    " domain-insecure: \"intranet.\"\n"
-				    " domain-insecure: \"private.\"\n"
-				    " domain-insecure: \"local.\"\n"
-				    " domain-insecure: \"corp.\"\n"
-				    " domain-insecure: \"home.\"\n"
-				    " domain-insecure: \"lan.\"\n";
-static const char CONFIG_CACHED[] = " msg-cache-size: 4m\n"
-				    " rrset-cache-size: 8m\n"
-				    " key-cache-size: 1m\n"
-				    " neg-cache-size: 256k\n"
-				    " cache-max-negative-ttl: 300\n"; /* holds for both: the library keeps it in a global */
+static const char CONFIG_COMMON[] =
+	"server:\n"
+	" outgoing-range: 200\n"
+	" outgoing-num-tcp: 20\n"
+	" num-queries-per-thread: 2048\n"
+	" aggressive-nsec: no\n"
+	" val-bogus-ttl: 5\n"
+	" infra-cache-max-rtt: 3000\n" /* these three: when dead servers come back, it is ... */
+	" infra-host-ttl: 2\n"         /* ... seen within two seconds, not minutes */
+	" infra-keep-probing: yes\n"
+	" infra-cache-numhosts: 1000\n"
+	" trust-anchor-signaling: no\n"
+	" root-key-sentinel: no\n"
+	" local-zone: \"test.\" nodefault\n"
+	" local-zone: \"home.arpa.\" nodefault\n"
+	" domain-insecure: \"test.\"\n"
+	" domain-insecure: \"home.arpa.\"\n"
+	" domain-insecure: \"internal.\"\n"
+	" domain-insecure: \"intranet.\"\n"
+	" domain-insecure: \"private.\"\n"
+	" domain-insecure: \"local.\"\n"
+	" domain-insecure: \"corp.\"\n"
+	" domain-insecure: \"home.\"\n"
+	" domain-insecure: \"lan.\"\n";
+static const char CONFIG_CACHED[] =
+	" msg-cache-size: 4m\n"
+	" rrset-cache-size: 8m\n"
+	" key-cache-size: 1m\n"
+	" neg-cache-size: 256k\n"
+	" cache-max-negative-ttl: 300\n"; /* holds for both: the library keeps it in a global */
 static const char CONFIG_FRESH[] = " msg-cache-size: 256k\n"
 				   " rrset-cache-size: 256k\n"
 				   " key-cache-size: 512k\n"
@@ -149,11 +151,12 @@ static bool load_config(const struct dns *dns, struct ub_ctx *ctx, bool is_cache
 /* The operator's anchor, else the one that the system's packages bring; NULL: there is none. */
 static const char *anchor_path(const struct conf *conf)
 {
+	/* Debian's dns-root-data, unbound-anchor on Fedora, unbound's own, Alpine's dnssec-root */
 	static const char *const PLACES[] = {
-		"/usr/share/dns/root.key",    /* Debian: dns-root-data */
-		"/var/lib/unbound/root.key",  /* Fedora: unbound-anchor */
+		"/usr/share/dns/root.key",
+		"/var/lib/unbound/root.key",
 		"/etc/unbound/root.key",
-		"/usr/share/dnssec-root/trusted-key.key", /* Alpine */
+		"/usr/share/dnssec-root/trusted-key.key",
 	};
 
 	if (conf->dns.trust_anchor_file)
@@ -170,8 +173,8 @@ static void ignore_answer(void *arg UNUSED, int rcode UNUSED, void *packet UNUSE
 }
 
 /*
- * Settings are final, and files are read, with the first question: "localhost" is answered on the spot. The trust anchor's
- * mistakes show up only here, so its readability is checked by hand for a better word.
+ * Settings are final, and files are read, with the first question: "localhost" is answered on the spot. The trust
+ * anchor's mistakes show up only here, so its readability is checked by hand for a better word.
  */
 static bool finalise(struct ub_ctx *ctx, const char *anchor, struct buf *why)
 {
@@ -247,9 +250,9 @@ fail:
 }
 
 /*
- * With the system's anchor nobody has promised that the configured servers hand DNSSEC data on; many home routers do not.
- * Then answers count as unsigned (harden-dnssec-stripped: no) instead of every domain being bogus and all mail waiting.
- * An anchor that the operator names is taken at its word.
+ * With the system's anchor nobody has promised that the configured servers hand DNSSEC data on; many home routers do
+ * not. Then answers count as unsigned (harden-dnssec-stripped: no) instead of every domain being bogus and all mail
+ * waiting. An anchor that the operator names is taken at its word.
  */
 static void probe_answered(void *arg, const struct wire_answer *a)
 {

@@ -12,18 +12,18 @@ struct dns_query;
 typedef void (*dns_cb)(void *arg, const struct wire_answer *answer);
 
 /*
- * Reads every file it will ever need (resolv.conf, the trust anchor), so that it works in an empty chroot afterwards. The
- * questions go to conf->dns.servers, else to the host's own name servers. `conf` is borrowed for good. On failure NULL
- * and an explanation in `why`.
+ * Reads every file it will ever need (resolv.conf, the trust anchor), so that it works in an empty chroot afterwards.
+ * The questions go to conf->dns.servers, else to the host's own name servers. `conf` is borrowed for good. On failure
+ * NULL and an explanation in `why`.
  */
 struct dns *dns_new(struct loop *loop, const struct conf *conf, struct buf *why) MUST_CHECK;
 /* In the jail, before the first question: says once when DNSSEC is off, by itself or because the servers strip it. */
 void dns_start(struct dns *dns);
 void dns_free(struct dns **dns); /* cancels what is open, without calling back */
 /*
- * `name`: A-labels without trailing dot; always taken as absolute, search domains play no part. is_fresh: past the cache
- * of negative answers. `fn` is called once, from the loop and never from inside this call; after dns.timeout at the latest
- * (as WIRE_FAILED). BOGUS comes as WIRE_FAILED.
+ * `name`: A-labels without trailing dot; always taken as absolute, search domains play no part. is_fresh: past the
+ * cache of negative answers. `fn` is called once, from the loop and never from inside this call; after dns.timeout at
+ * the latest (as WIRE_FAILED). BOGUS comes as WIRE_FAILED.
  */
 struct dns_query *dns_ask(struct dns *dns, const char *name, uint16_t type, bool is_fresh, dns_cb fn, void *arg);
 /* Not from, or after, the callback: the query is gone then. NULL inside is fine. */

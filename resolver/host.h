@@ -19,7 +19,8 @@ enum host_literal { HOST_NO_LITERAL, HOST_LITERAL, HOST_BAD_LITERAL };
 
 /*
  * "[192.0.2.1]", "[IPv6:2001:db8::1]" (RFC 5321 4.1.3); with may_be_bare also "192.0.2.1", "2001:db8::1" and
- * "[2001:db8::1]", as people write relays. Fills *out with the text as written and one address. NO_LITERAL: it may be a name.
+ * "[2001:db8::1]", as people write relays. Fills *out with the text as written and one address. NO_LITERAL: it may be a
+ * name.
  */
 enum host_literal host_parse_literal(struct slice text, bool may_be_bare, struct host *out);
 /* Takes away what the deny list covers; false when nothing is left. */

@@ -8,9 +8,10 @@
 
 enum {
 	BUCKETS = 4096,
-	CONFIRM_PAUSE_MS = 1000,       /* between the two answers that make "does not exist" final */
-	CONFIRM_PAUSE_FIRST_MS = 3000, /* the same while no positive answer was seen yet: just booted, or a captive portal */
-	TTL_FIXED_S = MX_TTL_MAX_S     /* of answers that DNS plays no part in */
+	CONFIRM_PAUSE_MS = 1000, /* between the two answers that make "does not exist" final */
+	CONFIRM_PAUSE_FIRST_MS =
+		3000, /* the same while no positive answer was seen yet: just booted, or a captive portal */
+	TTL_FIXED_S = MX_TTL_MAX_S /* of answers that DNS plays no part in */
 };
 
 struct waiter {
@@ -72,8 +73,8 @@ static struct lookup *find(struct lookups *all, enum resolve_kind kind, uint16_t
 	struct lookup *l;
 
 	LIST_FOREACH(l, &all->buckets[bucket_of(kind, server, name)], bucket)
-		if (l->kind == kind && l->server == server && strcmp(l->name, name) == 0)
-			return l;
+	if (l->kind == kind && l->server == server && strcmp(l->name, name) == 0)
+		return l;
 	return NULL;
 }
 
@@ -383,7 +384,8 @@ void lookups_add(struct lookups *all, const struct msg_resolve *request, uint32_
 	buf_release(&name);
 }
 
-/* Takes away whom nobody waits for; what is under way goes on: its answers will be in the cache when the successor asks. */
+/* Takes away whom nobody waits for; what is under way goes on: its answers will be in the cache when the successor
+ * asks. */
 void lookups_forget(struct lookups *all, uint32_t last_generation)
 {
 	struct lookup *l, *next;
@@ -398,9 +400,9 @@ void lookups_forget(struct lookups *all, uint32_t last_generation)
 		free_lookup(l);
 	}
 	TAILQ_FOREACH(l, &all->active, link)
-		drop_waiters(l, last_generation);
+	drop_waiters(l, last_generation);
 	TAILQ_FOREACH(l, &all->finished, link)
-		drop_waiters(l, last_generation);
+	drop_waiters(l, last_generation);
 	send_finished(all);
 }
 

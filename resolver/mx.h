@@ -25,9 +25,9 @@ enum mx_step {
 struct mx_host {
 	uint16_t preference;
 	char name[WIRE_NAME_SIZE];
-	bool has_failed;      /* an address answer was no answer */
-	bool is_denied;       /* at least one address fell to the deny list */
-	bool is_secure;       /* all its answers were */
+	bool has_failed; /* an address answer was no answer */
+	bool is_denied;  /* at least one address fell to the deny list */
+	bool is_secure;  /* all its answers were */
 	unsigned v4_count, v6_count;
 	uint8_t v4[MX_FAMILY_MAX][4], v6[MX_FAMILY_MAX][16];
 };
@@ -45,9 +45,9 @@ struct mx_search {
 	bool is_fresh; /* ask past the cache */
 	/* the outcome */
 	enum resolve_status status;
-	bool is_secure;     /* MX set and the addresses of all its listed hosts were validated */
+	bool is_secure; /* MX set and the addresses of all its listed hosts were validated */
 	uint32_t ttl_s;
-	char text[MX_TEXT_MAX + 1]; /* why not, in words */
+	char text[MX_TEXT_MAX + 1];   /* why not, in words */
 	char skipped[WIRE_NAME_SIZE]; /* an MX that is no host name, for the log; "" when there was none */
 	/* private */
 	enum { MX_ASKING_MX, MX_ASKING_ADDRESSES } stage;
@@ -57,14 +57,14 @@ struct mx_search {
 	unsigned deny_count;
 	uint64_t random;
 	bool is_mx_secure, is_implicit;
-	const char *why;    /* of the first failure */
+	const char *why; /* of the first failure */
 	unsigned host_count;
 	struct mx_host host[HOSTS_MAX];
 };
 
 /*
- * `name`: an A-label domain name without trailing dot, or for RESOLVE_HOST a host's; copied. `deny` is borrowed until the
- * search is over. `seed` orders hosts of equal preference and each host's addresses. Then call mx_step().
+ * `name`: an A-label domain name without trailing dot, or for RESOLVE_HOST a host's; copied. `deny` is borrowed until
+ * the search is over. `seed` orders hosts of equal preference and each host's addresses. Then call mx_step().
  */
 void mx_start(struct mx_search *s, enum resolve_kind kind, const char *name, const struct conf_cidr *deny,
 	      unsigned deny_count, uint64_t seed);

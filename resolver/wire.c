@@ -305,8 +305,8 @@ void wire_fail(struct wire_answer *out, const char *why)
 
 static const char *rcode_text(unsigned rcode)
 {
-	static const char *const TEXTS[] = { "no error",        "format error", "server failure (SERVFAIL)",
-					     "no such domain",  "not implemented", "refused (REFUSED)" };
+	static const char *const TEXTS[] = { "no error",       "format error",    "server failure (SERVFAIL)",
+					     "no such domain", "not implemented", "refused (REFUSED)" };
 
 	return rcode < ARRAY_LEN(TEXTS) ? TEXTS[rcode] : "unusual response code";
 }

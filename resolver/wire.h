@@ -3,15 +3,21 @@
 #define RESOLVER_WIRE_H
 #include "lib/base.h"
 
-enum wire_type { WIRE_TYPE_A = 1, WIRE_TYPE_CNAME = 5, WIRE_TYPE_SOA = 6, WIRE_TYPE_MX = 15, WIRE_TYPE_AAAA = 28,
-		 WIRE_TYPE_TLSA = 52 };
+enum wire_type {
+	WIRE_TYPE_A = 1,
+	WIRE_TYPE_CNAME = 5,
+	WIRE_TYPE_SOA = 6,
+	WIRE_TYPE_MX = 15,
+	WIRE_TYPE_AAAA = 28,
+	WIRE_TYPE_TLSA = 52
+};
 enum { WIRE_RECORDS_MAX = 100, WIRE_CNAMES_MAX = 8, WIRE_NAME_SIZE = 256, WIRE_TLSA_DATA_MAX = 64 };
 
 enum wire_status {
-	WIRE_RECORDS,  /* at least one record, or one that had to be dropped */
-	WIRE_NODATA,   /* the name exists, without records of this type */
+	WIRE_RECORDS, /* at least one record, or one that had to be dropped */
+	WIRE_NODATA,  /* the name exists, without records of this type */
 	WIRE_NXDOMAIN,
-	WIRE_FAILED,   /* any other response code, truncated, malformed: nothing may be concluded */
+	WIRE_FAILED, /* any other response code, truncated, malformed: nothing may be concluded */
 };
 
 struct wire_record {

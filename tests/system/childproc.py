@@ -103,9 +103,13 @@ class Pipe:
 
 
 class Child:
-    """`peers`: how many partners it has. Plays master on the control pipes, and all partners, with generation `us`."""
+    """`peers`: how many partners it has. Plays master on the control pipes, and all partners, with generation `us`.
 
-    def __init__(self, program, conf, folder, peers=1, generation=1, us=100, workers=1, identity=None, boards=(), extra=None):
+    wrapper: a command that ends in exec of its arguments ("unshare", "-m", "sh", "-c", '...; exec "$@"', "sh").
+    """
+
+    def __init__(self, program, conf, folder, peers=1, generation=1, us=100, workers=1, identity=None, boards=(),
+                 extra=None, wrapper=()):
         self.folder, self.generation, self.us = Path(folder), generation, us
         self.control = Pipe(65536), Pipe(65536)         # to the child, from the child
         self.pipes = [(Pipe(), Pipe()) for _ in range(peers)]
@@ -116,6 +120,7 @@ class Child:
         for name in ("", "run", "run/empty"):
             (self.spool / name).mkdir(exist_ok=True)
         self.identity, self.boards, self.extra, self.workers = identity, boards, extra, workers
+        self.wrapper = list(wrapper)
         self.output = self.folder / f"{program}.out"
         self.status = None
         self.start()
@@ -143,7 +148,8 @@ class Child:
         actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                    (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
         actions += [(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in high.items()]
-        self.pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
+        argv = self.wrapper + argv
+        self.pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions)
         for fd in (*high.values(), out, memfd):
             os.close(fd)
         self.status = None

@@ -34,8 +34,9 @@ static void test_good_names(void **state UNUSED)
 		{ "already A-label", "xn--bcher-kva.example", "xn--bcher-kva.example" },
 		{ "U-label", "bücher.example", "xn--bcher-kva.example" },
 		{ "capital U-label", "BÜCHER.example", "xn--bcher-kva.example" },
-		{ "not composed", "bu\xcc\x88"
-				  "cher.example",
+		{ "not composed",
+		  "bu\xcc\x88"
+		  "cher.example",
 		  "xn--bcher-kva.example" },
 		{ "sharp s stays itself", "straße.example", "xn--strae-oqa.example" },
 		{ "ideographic full stop", "例え。テスト", "xn--r8jz45g.xn--zckzah" },
@@ -55,8 +56,23 @@ static void test_good_names(void **state UNUSED)
 static void test_bad_names(void **state UNUSED)
 {
 	static const char *const ROWS[] = {
-		"", ".", "a..b", ".a", "a b", "a%b", "a\tb", "192.0.2.1", "[192.0.2.1]", "a." LABEL_63 "a", "1.2.3.4.",
-		LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_63, "\xff.example", "\xe2\x80\x8b", "a\xc3.example", "a/b", "a\\b",
+		"",
+		".",
+		"a..b",
+		".a",
+		"a b",
+		"a%b",
+		"a\tb",
+		"192.0.2.1",
+		"[192.0.2.1]",
+		"a." LABEL_63 "a",
+		"1.2.3.4.",
+		LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_63,
+		"\xff.example",
+		"\xe2\x80\x8b",
+		"a\xc3.example",
+		"a/b",
+		"a\\b",
 		"xn--\xc3\xbc.example",
 	};
 

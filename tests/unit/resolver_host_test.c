@@ -1,10 +1,10 @@
 /* resolver_host_test.c - address literals and the hosts file. */
 #include "resolver/host.h"
-#include <unistd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 /* cmocka last: it needs the four standard headers above */
 #include <cmocka.h>
 
@@ -34,7 +34,8 @@ static void test_literals(void **state UNUSED)
 		{ "[192.0.2.1]", true, HOST_LITERAL, AF_INET },
 		{ "localhost", true, HOST_NO_LITERAL, 0 },
 		{ "", true, HOST_NO_LITERAL, 0 },
-		{ "[IPv6:2001:db8:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]", false, HOST_BAD_LITERAL, 0 },
+		{ "[IPv6:2001:db8:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]", false, HOST_BAD_LITERAL,
+		  0 },
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {

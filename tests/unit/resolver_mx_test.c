@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 /*
- * A zone in a few words: "NAME TYPE DATA", in any order. DATA is "10 host" or an address, "!" a failure, "nx" that the name
- * does not exist; a trailing "s" as third word of flags makes the answer secure.
+ * A zone in a few words: "NAME TYPE DATA", in any order. DATA is "10 host" or an address, "!" a failure, "nx" that the
+ * name does not exist; a trailing "s" as third word of flags makes the answer secure.
  */
 struct row {
 	const char *name;
@@ -85,7 +85,8 @@ static bool answer_all(const struct row *zone)
 }
 
 /* `second`: what the zone says in the second pass; NULL: the same. */
-static enum resolve_status run(const struct row *zone, const struct row *second, enum resolve_kind kind, const char *name)
+static enum resolve_status run(const struct row *zone, const struct row *second, enum resolve_kind kind,
+			       const char *name)
 {
 	pauses = 0;
 	mx_start(&search, kind, name, &LOOPBACK, 1, 42);
@@ -121,17 +122,21 @@ static const char *host_names(void)
 	return text;
 }
 
-#define D "example.com"
-#define MX WIRE_TYPE_MX
-#define A WIRE_TYPE_A
+#define D    "example.com"
+#define MX   WIRE_TYPE_MX
+#define A    WIRE_TYPE_A
 #define AAAA WIRE_TYPE_AAAA
-#define END { NULL, 0, NULL, false }
+#define END                          \
+	{                            \
+		NULL, 0, NULL, false \
+	}
 
 static void test_order(void **state UNUSED)
 {
 	static const struct row ZONE[] = {
-		{ D, MX, "30 c.example", false },  { D, MX, "10 a.example", false },      { D, MX, "20 b.example", false },
-		{ D, MX, "40 a.example", false },  { "a.example", A, "192.0.2.1", false }, { "b.example", AAAA, "2001:db8::1", false },
+		{ D, MX, "30 c.example", false },       { D, MX, "10 a.example", false },
+		{ D, MX, "20 b.example", false },       { D, MX, "40 a.example", false },
+		{ "a.example", A, "192.0.2.1", false }, { "b.example", AAAA, "2001:db8::1", false },
 		{ "c.example", A, "192.0.2.3", false }, END,
 	};
 	struct hosts hosts;
@@ -163,56 +168,133 @@ static void test_outcomes(void **state UNUSED)
 		{ "no MX, no address", { { D, 16, "txt", false }, END }, RESOLVE_NO_DOMAIN, "", 1, false },
 		{ "MX fails", { { D, MX, "!", false }, END }, RESOLVE_TEMPORARY, "", 0, false },
 		{ "MX fails though an address is there",
-		  { { D, MX, "!", false }, { D, A, "192.0.2.1", false }, END }, RESOLVE_TEMPORARY, "", 0, false },
+		  { { D, MX, "!", false }, { D, A, "192.0.2.1", false }, END },
+		  RESOLVE_TEMPORARY,
+		  "",
+		  0,
+		  false },
 		{ "no MX, address", { { D, A, "192.0.2.1", false }, END }, RESOLVE_OK, D, 0, false },
 		{ "no MX, address, signed", { { D, A, "192.0.2.1", true }, END }, RESOLVE_OK, D, 0, true },
 		{ "no MX, address fails", { { D, A, "!", false }, END }, RESOLVE_TEMPORARY, "", 0, false },
-		{ "no MX, one family fails", { { D, A, "!", false }, { D, AAAA, "2001:db8::1", false }, END },
-		  RESOLVE_OK, D, 0, false },
+		{ "no MX, one family fails",
+		  { { D, A, "!", false }, { D, AAAA, "2001:db8::1", false }, END },
+		  RESOLVE_OK,
+		  D,
+		  0,
+		  false },
 		{ "null MX", { { D, MX, "0 .", false }, END }, RESOLVE_NULL_MX, "", 0, false },
 		{ "null MX, odd preference", { { D, MX, "10 .", true }, END }, RESOLVE_NULL_MX, "", 0, true },
-		{ "null MX with address: not used", { { D, MX, "0 .", false }, { D, A, "192.0.2.1", false }, END },
-		  RESOLVE_NULL_MX, "", 0, false },
+		{ "null MX with address: not used",
+		  { { D, MX, "0 .", false }, { D, A, "192.0.2.1", false }, END },
+		  RESOLVE_NULL_MX,
+		  "",
+		  0,
+		  false },
 		{ "null MX beside another is ignored",
-		  { { D, MX, "0 .", false }, { D, MX, "5 a.example", false }, { "a.example", A, "192.0.2.1", false }, END },
-		  RESOLVE_OK, "a.example", 0, false },
+		  { { D, MX, "0 .", false },
+		    { D, MX, "5 a.example", false },
+		    { "a.example", A, "192.0.2.1", false },
+		    END },
+		  RESOLVE_OK,
+		  "a.example",
+		  0,
+		  false },
 		{ "host without address is dropped",
-		  { { D, MX, "1 a.example", false }, { D, MX, "5 b.example", false }, { "b.example", A, "192.0.2.1", false }, END },
-		  RESOLVE_OK, "b.example", 0, false },
+		  { { D, MX, "1 a.example", false },
+		    { D, MX, "5 b.example", false },
+		    { "b.example", A, "192.0.2.1", false },
+		    END },
+		  RESOLVE_OK,
+		  "b.example",
+		  0,
+		  false },
 		{ "failing host is dropped while another works",
-		  { { D, MX, "1 a.example", false }, { "a.example", A, "!", false }, { D, MX, "5 b.example", false },
-		    { "b.example", A, "192.0.2.1", false }, END },
-		  RESOLVE_OK, "b.example", 0, false },
-		{ "all fail", { { D, MX, "1 a.example", false }, { "a.example", A, "!", false }, END },
-		  RESOLVE_TEMPORARY, "", 0, false },
+		  { { D, MX, "1 a.example", false },
+		    { "a.example", A, "!", false },
+		    { D, MX, "5 b.example", false },
+		    { "b.example", A, "192.0.2.1", false },
+		    END },
+		  RESOLVE_OK,
+		  "b.example",
+		  0,
+		  false },
+		{ "all fail",
+		  { { D, MX, "1 a.example", false }, { "a.example", A, "!", false }, END },
+		  RESOLVE_TEMPORARY,
+		  "",
+		  0,
+		  false },
 		{ "one fails, one is gone",
-		  { { D, MX, "1 a.example", false }, { "a.example", A, "!", false }, { D, MX, "2 b.example", false },
-		    { "b.example", 0, "nx", false }, END },
-		  RESOLVE_TEMPORARY, "", 0, false },
-		{ "all gone", { { D, MX, "1 a.example", false }, { "a.example", 0, "nx", false }, END },
-		  RESOLVE_NO_DOMAIN, "", 1, false },
+		  { { D, MX, "1 a.example", false },
+		    { "a.example", A, "!", false },
+		    { D, MX, "2 b.example", false },
+		    { "b.example", 0, "nx", false },
+		    END },
+		  RESOLVE_TEMPORARY,
+		  "",
+		  0,
+		  false },
+		{ "all gone",
+		  { { D, MX, "1 a.example", false }, { "a.example", 0, "nx", false }, END },
+		  RESOLVE_NO_DOMAIN,
+		  "",
+		  1,
+		  false },
 		{ "MX without address never means the domain's own",
-		  { { D, MX, "1 a.example", false }, { "a.example", 0, "nx", false }, { D, A, "192.0.2.1", false }, END },
-		  RESOLVE_NO_DOMAIN, "", 1, false },
-		{ "no MX is a host name", { { D, MX, "1 192.0.2.1", false }, { D, MX, "1 a_b.example", false }, END },
-		  RESOLVE_NO_DOMAIN, "", 1, false },
-		{ "loopback", { { D, MX, "1 a.example", false }, { "a.example", A, "127.0.0.1", false }, END },
-		  RESOLVE_DENIED, "", 0, false },
+		  { { D, MX, "1 a.example", false },
+		    { "a.example", 0, "nx", false },
+		    { D, A, "192.0.2.1", false },
+		    END },
+		  RESOLVE_NO_DOMAIN,
+		  "",
+		  1,
+		  false },
+		{ "no MX is a host name",
+		  { { D, MX, "1 192.0.2.1", false }, { D, MX, "1 a_b.example", false }, END },
+		  RESOLVE_NO_DOMAIN,
+		  "",
+		  1,
+		  false },
+		{ "loopback",
+		  { { D, MX, "1 a.example", false }, { "a.example", A, "127.0.0.1", false }, END },
+		  RESOLVE_DENIED,
+		  "",
+		  0,
+		  false },
 		{ "loopback beside another",
-		  { { D, MX, "1 a.example", false }, { "a.example", A, "127.0.0.1", false },
-		    { "a.example", A, "192.0.2.1", false }, END },
-		  RESOLVE_OK, "a.example", 0, false },
+		  { { D, MX, "1 a.example", false },
+		    { "a.example", A, "127.0.0.1", false },
+		    { "a.example", A, "192.0.2.1", false },
+		    END },
+		  RESOLVE_OK,
+		  "a.example",
+		  0,
+		  false },
 		{ "mapped loopback", { { D, AAAA, "::ffff:127.0.0.1", false }, END }, RESOLVE_DENIED, "", 0, false },
 		{ "denied and failing: wait",
-		  { { D, A, "127.0.0.1", false }, { D, AAAA, "!", false }, END }, RESOLVE_TEMPORARY, "", 0, false },
+		  { { D, A, "127.0.0.1", false }, { D, AAAA, "!", false }, END },
+		  RESOLVE_TEMPORARY,
+		  "",
+		  0,
+		  false },
 		{ "signed MX, unsigned address",
 		  { { D, MX, "1 a.example", true }, { "a.example", A, "192.0.2.1", false }, END },
-		  RESOLVE_OK, "a.example", 0, false },
+		  RESOLVE_OK,
+		  "a.example",
+		  0,
+		  false },
 		{ "unsigned MX, signed address",
 		  { { D, MX, "1 a.example", false }, { "a.example", A, "192.0.2.1", true }, END },
-		  RESOLVE_OK, "a.example", 0, false },
-		{ "all signed", { { D, MX, "1 a.example", true }, { "a.example", A, "192.0.2.1", true }, END },
-		  RESOLVE_OK, "a.example", 0, true },
+		  RESOLVE_OK,
+		  "a.example",
+		  0,
+		  false },
+		{ "all signed",
+		  { { D, MX, "1 a.example", true }, { "a.example", A, "192.0.2.1", true }, END },
+		  RESOLVE_OK,
+		  "a.example",
+		  0,
+		  true },
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
@@ -231,7 +313,9 @@ static void test_outcomes(void **state UNUSED)
 static void test_second_opinion(void **state UNUSED)
 {
 	static const struct row GONE[] = { { D, 0, "nx", false }, END };
-	static const struct row BACK[] = { { D, MX, "1 a.example", false }, { "a.example", A, "192.0.2.1", false }, END };
+	static const struct row BACK[] = { { D, MX, "1 a.example", false },
+					   { "a.example", A, "192.0.2.1", false },
+					   END };
 	static const struct row FAILS[] = { { D, MX, "!", false }, END };
 
 	assert_int_equal(run(GONE, BACK, RESOLVE_MX, D), RESOLVE_OK);
@@ -244,8 +328,10 @@ static void test_second_opinion(void **state UNUSED)
 static void test_host(void **state UNUSED)
 {
 	static const struct row ZONE[] = {
-		{ "smtp.example", A, "192.0.2.1", true }, { "smtp.example", AAAA, "2001:db8::1", true },
-		{ "smtp.example", MX, "1 elsewhere.example", true }, END,
+		{ "smtp.example", A, "192.0.2.1", true },
+		{ "smtp.example", AAAA, "2001:db8::1", true },
+		{ "smtp.example", MX, "1 elsewhere.example", true },
+		END,
 	};
 	static const struct row GONE[] = { { "smtp.example", 0, "nx", false }, END };
 
@@ -291,7 +377,8 @@ static void test_balance(void **state UNUSED)
 {
 	static const struct {
 		unsigned v4, v6, want_v4, want_v6;
-	} ROWS[] = { { 100, 100, 4, 4 }, { 100, 0, 8, 0 }, { 0, 100, 0, 8 }, { 100, 1, 7, 1 }, { 2, 100, 2, 6 }, { 3, 3, 3, 3 } };
+	} ROWS[] = { { 100, 100, 4, 4 }, { 100, 0, 8, 0 }, { 0, 100, 0, 8 },
+		     { 100, 1, 7, 1 },   { 2, 100, 2, 6 }, { 3, 3, 3, 3 } };
 	struct wire_answer *a = malloc(sizeof(*a));
 
 	assert_non_null(a);
@@ -328,7 +415,10 @@ static void test_balance(void **state UNUSED)
 static void test_skipped_is_named(void **state UNUSED)
 {
 	static const struct row ZONE[] = {
-		{ D, MX, "1 192.0.2.1", false }, { D, MX, "2 a.example", false }, { "a.example", A, "192.0.2.1", false }, END,
+		{ D, MX, "1 192.0.2.1", false },
+		{ D, MX, "2 a.example", false },
+		{ "a.example", A, "192.0.2.1", false },
+		END,
 	};
 
 	assert_int_equal(run(ZONE, NULL, RESOLVE_MX, D), RESOLVE_OK);
@@ -339,9 +429,12 @@ static void test_skipped_is_named(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),      cmocka_unit_test(test_outcomes),
-		cmocka_unit_test(test_second_opinion), cmocka_unit_test(test_host),
-		cmocka_unit_test(test_many_hosts), cmocka_unit_test(test_balance),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_outcomes),
+		cmocka_unit_test(test_second_opinion),
+		cmocka_unit_test(test_host),
+		cmocka_unit_test(test_many_hosts),
+		cmocka_unit_test(test_balance),
 		cmocka_unit_test(test_skipped_is_named),
 	};
 

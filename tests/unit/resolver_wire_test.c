@@ -296,16 +296,11 @@ static void test_tlsa(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mx),
-		cmocka_unit_test(test_addresses_behind_aliases),
-		cmocka_unit_test(test_alias_loop),
-		cmocka_unit_test(test_negative),
-		cmocka_unit_test(test_failures),
-		cmocka_unit_test(test_every_cut),
-		cmocka_unit_test(test_odd_mx),
-		cmocka_unit_test(test_compression_loops),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_rdata_of_wrong_size),
+		cmocka_unit_test(test_mx),         cmocka_unit_test(test_addresses_behind_aliases),
+		cmocka_unit_test(test_alias_loop), cmocka_unit_test(test_negative),
+		cmocka_unit_test(test_failures),   cmocka_unit_test(test_every_cut),
+		cmocka_unit_test(test_odd_mx),     cmocka_unit_test(test_compression_loops),
+		cmocka_unit_test(test_many),       cmocka_unit_test(test_rdata_of_wrong_size),
 		cmocka_unit_test(test_tlsa),
 	};
 
