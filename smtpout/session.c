@@ -95,7 +95,7 @@ static void next_host(struct session *s, const struct engine_outcome *why)
 	remember_failure(s, why);
 	close_connection(s);
 	s->is_clear_only = false;
-	if (++s->host_index < s->host_count && !s->is_hanging_up)
+	if (++s->host_index < s->host_count && (!s->is_hanging_up || s->next_up))
 		connect_host(s);
 	else
 		session_down(s, &s->failure);

@@ -1,0 +1,631 @@
+"""smtpout against servers that misbehave: cases HS and TL, each with a real connection. smtpout runs alone; this side is
+its scheduler (smtpchild.py). What needs no connection is in tests/unit/smtpout_engine_test.c, under the same names."""
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+
+from childproc import PEER_ALIVE, PEER_DEAD
+from fake_smtp import Server, free_address, ordinary
+from harness import SLOW, Sink, wait_until
+from smtpchild import PASSED_ON, Smtpout
+
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+
+
+def section(port=2525, name="out", more="tls = none"):
+    return f'server "{name}" {{ method = relay host = "fake.example" port = {port} {more} }}\n'
+
+
+@pytest.fixture
+def smtpout(tmp_path):
+    running = []
+
+    def start(servers=None, **options):
+        child = Smtpout(tmp_path, servers or section(), **options)
+        running.append(child)
+        return child
+
+    yield start
+    for child in running:
+        child.__exit__()
+        assert not re.search(r"BUG|Sanitizer|runtime error|malformed packet", child.log()), child.log()
+
+
+@pytest.fixture
+def server():
+    running = []
+
+    def start(script=ordinary, **options):
+        running.append(Server(script, **options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.close()
+
+
+def one(out, server, rcpts=1, body=BODY, **options):
+    """Sends one message; returns the outcomes by recipient and SESSION_DOWN."""
+    number = out.queue(body, [f"r{i}@there.example" for i in range(rcpts)])
+    return out.deliver(number, [("mx.there.example", [server.address])], range(rcpts), **options)
+
+
+def verdicts(outcome):
+    return [outcome[i]["verdict"] for i in sorted(outcome)]
+
+
+def dot_unstuffed(raw):
+    return re.sub(rb"(^|\r\n)\.\.", rb"\1.", raw)
+
+
+# --- what goes over the wire
+
+@pytest.mark.parametrize("extensions", [["PIPELINING", "SIZE 1000000000", "8BITMIME"], ["8BITMIME"], []])
+def test_commands_and_log_line(smtpout, server, extensions):
+    def script(s):
+        s.say("220 fake.example")
+        s.serve(extensions=extensions)
+    srv = server(script)
+    out = smtpout()
+    outcome, down = one(out, srv, rcpts=3)
+    assert verdicts(outcome) == ["delivered"] * 3 and down["cause"] == "none"
+    message = srv.wait(1)[0]
+    assert message.rcpts == [f"<r{i}@there.example>" for i in range(3)]
+    assert message.mail == "<a@here.example>" + (f" SIZE={len(BODY)}" if len(extensions) > 2 else "")
+    assert message.data == BODY
+    report = outcome[0]
+    assert (report["text"], report["dsn"], report["code"], report["was_seen"]) == ("250 2.0.0 taken", "2.0.0", 250, 1)
+    line = (r"postern/smtpout\[\d+\]: [0-9A-V]{13}: to=<r1@there.example>, relay=mx\.there\.example\[127\.[\d.]+\]:2525, "
+            r"delay=1\.\d, delays=0\.2/0\.98/0\.0\d+/[\d.]+, dsn=2\.0\.0, status=sent \(250 2\.0\.0 taken\), "
+            r"server=out attempt=1\n")
+    wait_until(lambda: re.search(line, out.log()), what=f"{line}\nin {out.log()}")
+
+
+BODIES = [b"", b".", b".\r\n", b"..\r\n", b"a\r\n.\r\nb\r\n", b"\r\n.\r\n", b".\r\n" * 50000, b"x" * 70000 + b"\r\n.end",
+          b"a\r\n" + b"." * 998 + b"\r\n", (b"y" * 63 + b"\r\n") * 2000 + b".\r\n", b"no line end"]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_hs39_exactly_one_end_of_data(smtpout, server, body):
+    srv = server()
+    out = smtpout()
+    outcome, _ = one(out, srv, body=body)
+    assert verdicts(outcome) == ["delivered"]
+    assert srv.wait(1)[0].data == body + (b"" if body.endswith(b"\r\n") or not body else b"\r\n")
+    raw = srv.sessions[0].received.split(b"DATA\r\n", 1)[1]
+    assert len(re.findall(rb"(?:^|\r\n)\.\r\n", raw)) == 1
+
+
+@pytest.mark.parametrize("dots", [False, True])
+def test_large_message_byte_for_byte(smtpout, server, dots):
+    body = b"".join(b"%s%07d %s\r\n" % (b"." if dots and i % 3 == 0 else b"", i, b"z" * 60) for i in range(120000))
+    srv = server()
+    out = smtpout()
+    outcome, _ = one(out, srv, body=body, timeout=30)
+    assert verdicts(outcome) == ["delivered"] and srv.wait(1)[0].data == body
+
+
+def test_next_envelope_travels_with_the_dot(smtpout, server):
+    """One write per flight: the next transaction's commands are in the same segment as the final dot."""
+    reads = []
+
+    def script(s):
+        s.say("220 hi")
+        s.ehlo()
+        for _ in range(2):
+            while b"DATA\r\n" not in s.buffer:
+                s.read()
+            s.buffer = s.buffer.split(b"DATA\r\n", 1)[1]
+            s.say("250 ok\n250 ok\n354 go")
+            while b"\r\n.\r\n" not in s.buffer:
+                s.read()
+            reads.append(s.buffer)
+            s.buffer = s.buffer.split(b"\r\n.\r\n", 1)[1]
+            s.say("250 taken")
+        s.serve()
+    srv = server(script)
+    out = smtpout()
+    session = out.connect([("mx", [srv.address])])
+    numbers = [out.queue(BODY, ["b@there.example"]) for _ in range(2)]
+    for number in numbers:
+        out.give(session, number)
+    reports = [out.until("REPORT") for _ in numbers]
+    assert [r["queue_id"] for r in reports] == numbers and {r["verdict"] for r in reports} == {"delivered"}
+    assert reads[0].split(b"\r\n.\r\n", 1)[1].startswith(b"MAIL FROM:<a@here.example>") and reads[0].endswith(b"DATA\r\n")
+    out.hang_up(session)
+    assert out.until("SESSION_DOWN")["cause"] == "none"
+
+
+def test_hs24_a_verdict_for_each_recipient(smtpout, server):
+    replies = {"r1": "450 4.2.1 later", "r2": "550 5.1.1 never", "r3": "550 5.1.1 never"}
+
+    def script(s):
+        s.say("220 hi")
+        s.serve(rcpt=lambda a: replies.get(a[1:].split("@")[0]))
+    out = smtpout()
+    outcome, _ = one(out, server(script), rcpts=100)
+    assert verdicts(outcome) == ["delivered", "temporary", "permanent", "permanent"] + ["delivered"] * 96
+    assert outcome[2] is outcome[3], "equal outcomes are one report"
+    assert re.fullmatch(r"host mx\.there\.example\[127[\d.]+\] said: 550 5\.1\.1 never \(in reply to RCPT TO command\)", outcome[2]["text"])
+
+
+def test_hs06_strange_bytes_are_escaped(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.ehlo()
+        s.expect("MAIL")
+        s.send(b"550 5.0.0 \x1b[1m\x00\xff\\ \xc3\xa4\r\n503 x\r\n503 x\r\n")
+        s.read()
+    outcome, _ = one(smtpout(), server(script))
+    assert "550 5.0.0 \\033[1m\\000\\377\\\\ ä" in outcome[0]["text"] and outcome[0]["verdict"] == "permanent"
+
+
+# --- connecting
+
+def test_next_host_when_the_first_refuses(smtpout, server):
+    srv = server()
+    out = smtpout()
+    number = out.queue(BODY, ["b@there.example"])
+    outcome, down = out.deliver(number, [("dead.example", [free_address()]), ("mx.example", [srv.address])])
+    assert verdicts(outcome) == ["delivered"] and outcome[0]["relay"] == f"mx.example[{srv.address}]:2525"
+
+
+def test_ipv6_refused_goes_to_ipv4_at_once(smtpout, server):
+    srv = server()
+    out = smtpout()
+    started = time.monotonic()
+    outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx.example", ["::1", srv.address])])
+    assert verdicts(outcome) == ["delivered"] and time.monotonic() - started < 5 * SLOW
+
+
+def test_every_host_refuses(smtpout):
+    address = free_address()
+    out = smtpout()
+    outcome, down = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx.example", [address])])
+    assert verdicts(outcome) == ["unsent"] and down["cause"] == "connect" and down["dsn"] == "4.4.1"
+    assert down["text"] == f"connect to mx.example[{address}]:2525: Connection refused"
+
+
+@pytest.mark.parametrize("deny", ["127.0.0.0/8", "::ffff:0:0/96"])
+def test_dn06_denied_addresses_are_not_connected_to(smtpout, server, deny):
+    srv = server()
+    address = srv.address if deny[0] == "1" else f"::ffff:{srv.address}"
+    out = smtpout(section(more=f'tls = none deny-addresses = {{ "{deny}" }}'))
+    _, down = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx.example", [address])])
+    assert down["cause"] == "connect" and "deny-addresses" in down["text"] and not srv.sessions
+
+
+def test_dn07_a_mapped_address_is_denied_by_its_ipv4_block(smtpout, server):
+    srv = server()
+    out = smtpout(section(more='tls = none deny-addresses = { "127.0.0.0/8" }'))
+    _, down = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx.example", [f"::ffff:{srv.address}"])])
+    assert down["cause"] == "connect" and not srv.sessions
+
+
+def test_source_address(smtpout, server):
+    srv = server()
+    mine = free_address()
+    out = smtpout(section(more=f'tls = none source-addresses = {{ "::1", "{mine}" }}'))
+    assert verdicts(one(out, srv)[0]) == ["delivered"] and srv.sessions[0].peer[0] == mine
+
+
+def test_hs29_554_greeting_tries_the_next_host(smtpout, server):
+    bad, good = server(lambda s: s.say("554 5.7.1 go away")), server()
+    out = smtpout()
+    hosts = [("bad.example", [bad.address]), ("good.example", [good.address])]
+    outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), hosts)
+    assert verdicts(outcome) == ["delivered"]
+
+
+def test_hs29_of_several_greetings_the_temporary_one_counts(smtpout, server):
+    busy, never = server(lambda s: s.say("421 4.3.2 busy")), server(lambda s: s.say("554 5.7.1 go away"))
+    out = smtpout()
+    hosts = [("busy.example", [busy.address]), ("never.example", [never.address])]
+    outcome, down = out.deliver(out.queue(BODY, ["b@there.example"]), hosts)
+    assert (down["cause"], down["code"]) == ("greeting", 421) and verdicts(outcome) == ["unsent"]
+    hosts = [("never.example", [never.address])]
+    assert out.deliver(out.queue(BODY, ["b@there.example"]), hosts)[1]["code"] == 554
+
+
+# --- silence and slowness
+
+def hang_at(point):
+    def script(s):
+        if point == "banner":
+            s.pause(60)
+        s.say("220 hi")
+        if point == "EHLO":
+            s.pause(60)
+        s.ehlo(extensions=[])
+        for verb in ("MAIL", "RCPT", "DATA"):
+            s.expect(verb)
+            if point == verb:
+                s.pause(60)
+            s.say("354 go" if verb == "DATA" else "250 ok")
+        s.data()
+        s.pause(60)
+    return script
+
+
+@pytest.mark.parametrize("point, verdict, cause, words", [
+    ("banner", "unsent", "lost", "receiving the initial server greeting"),
+    ("EHLO", "unsent", "lost", "performing the EHLO handshake"),
+    ("MAIL", "temporary", "lost", "sending MAIL FROM"),
+    ("RCPT", "temporary", "lost", "sending RCPT TO"),
+    ("DATA", "temporary", "lost", "sending DATA command"),
+    ("dot", "unknown", "lost", "sending end of data -- message may be sent more than once"),
+])
+def test_hs01_silence_at_each_command(smtpout, server, point, verdict, cause, words):
+    out = smtpout(section(more='tls = none timeout = "1s"'))
+    outcome, down = one(out, server(hang_at(point)))
+    assert verdicts(outcome) == [verdict] and down["cause"] == cause
+    text = down["text"] if verdict == "unsent" else outcome[0]["text"]
+    assert re.fullmatch(rf"conversation with mx\.there\.example\[[\d.]+\] timed out while {words}", text)
+
+
+def test_hs02_a_byte_now_and_then_moves_no_deadline(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.expect("EHLO")
+        s.drip("250-" + "x" * 200, 0.2)
+    out = smtpout(section(more='tls = none timeout = "1s"'))
+    started = time.monotonic()
+    _, down = one(out, server(script))
+    assert down["cause"] == "lost" and time.monotonic() - started < 4 * SLOW
+
+
+def test_hs03_endless_reply(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.expect("EHLO")
+        while True:
+            s.send("250-x\r\n" * 1000)
+    _, down = one(smtpout(), server(script))
+    assert down["cause"] == "protocol" and "too many lines" in down["text"]
+
+
+def test_hs05_endless_line(smtpout, server):
+    def script(s):
+        while True:
+            s.send("2" * 65536)
+    _, down = one(smtpout(), server(script))
+    assert down["cause"] == "protocol" and "too long" in down["text"]
+
+
+def test_hs34_a_tarpit_ends_and_keeps_what_was_decided(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.ehlo(extensions=[])
+        s.expect("MAIL")
+        s.say("250 ok")
+        for i in range(100):
+            s.expect("RCPT")
+            s.pause(0.7)
+            s.say("550 5.1.1 no" if i == 0 else "250 ok")
+    out = smtpout(section(more='tls = none timeout = "1s"'))
+    started = time.monotonic()
+    outcome, _ = one(out, server(script), rcpts=100, timeout=20)
+    assert time.monotonic() - started < 8 * SLOW
+    assert verdicts(outcome) == ["permanent"] + ["temporary"] * 99
+
+
+def test_hs35_a_server_that_does_not_read(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.ehlo()
+        while b"DATA\r\n" not in s.buffer:
+            s.read()
+        s.say("250 ok\n250 ok\n354 go")
+        s.pause(60)
+    out = smtpout(section(more='tls = none timeout = "1s"'))
+    outcome, _ = one(out, server(script), body=b"x" * 70 + b"\r\n" + b"y" * 30000000 + b"\r\n", timeout=60)
+    assert verdicts(outcome) == ["temporary"] and "timed out while sending message body" in outcome[0]["text"]
+
+
+# --- endings
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_hs13_lost_between_dot_and_reply(smtpout, server, how):
+    def script(s):
+        s.say("220 hi")
+        s.serve(dot=lambda m: getattr(s, how)())
+    outcome, down = one(smtpout(), server(script))
+    assert verdicts(outcome) == ["unknown"] and outcome[0]["cause"] == "unknown" and outcome[0]["was_seen"] == 1
+    assert "message may be sent more than once" in outcome[0]["text"]
+
+
+def test_hs20_refused_inside_the_body(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.ehlo()
+        while b"DATA\r\n" not in s.buffer:
+            s.read()
+        s.say("250 ok\n250 ok\n354 go")
+        s.read()
+        s.say("552 5.3.4 too big for us")
+        while True:
+            s.read()
+    outcome, _ = one(smtpout(), server(script), body=b"x" * 20000000 + b"\r\n", timeout=30)
+    assert verdicts(outcome) == ["permanent"] and outcome[0]["code"] == 552
+
+
+def test_kept_connection_closed_by_the_server(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.serve(mail=lambda a: s.messages and s.close())
+    out = smtpout()
+    srv = server(script)
+    session = out.connect([("mx", [srv.address])])
+    for _ in range(3):
+        out.give(session, out.queue(BODY, ["b@there.example"]))
+    seen = []
+    down = out.until("SESSION_DOWN", also=seen)
+    reports = [f for n, f in seen if n == "REPORT"]
+    assert [r["verdict"] for r in reports] == ["delivered", "unsent", "unsent"] and [r["was_seen"] for r in reports] == [1, 1, 0]
+    assert down["cause"] == "lost"
+
+
+def test_a_truncated_queue_file_is_never_ended_with_a_dot(smtpout, server):
+    srv = server()
+    out = smtpout()
+    session = out.connect([("mx", [srv.address])])
+    out.until("SESSION_UP")
+    number = out.queue(b"x" * 500000 + b"\r\n", ["b@there.example"])
+    path = out.queue_path(number)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300000])
+    out.give(session, number)
+    report = out.until("REPORT")
+    assert (report["verdict"], report["cause"]) == ("temporary", "local") and not srv.messages
+
+
+def test_a_missing_queue_file(smtpout, server):
+    out = smtpout()
+    outcome, down = out.deliver(4096 * 1000000, [("mx", [server().address])])
+    assert (verdicts(outcome), outcome[0]["cause"], down["cause"]) == (["temporary"], "local", "none")
+
+
+def test_a_recipient_that_the_file_does_not_have(smtpout, server):
+    out = smtpout()
+    outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx", [server().address])], rcpts=[1])
+    assert (verdicts(outcome), outcome[1]["cause"]) == (["temporary"], "local")
+
+
+# --- TLS
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A CA, and a certificate of it for mx.there.example; returns (CA file, server context)."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*args):
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key",
+            "-out", "ca.pem", "-days", "30", "-subj", "/CN=test CA")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "mx.key", "-out", "mx.csr",
+            "-subj", "/CN=mx.there.example")
+    (folder / "ext").write_text("subjectAltName=DNS:mx.there.example\n")
+    openssl("x509", "-req", "-in", "mx.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "mx.pem",
+            "-days", "30", "-extfile", "ext")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "mx.pem", folder / "mx.key")
+    return folder / "ca.pem", context
+
+
+def tls_server(s):
+    def note(message):
+        s.tls_facts = s.tls and (s.tls.version(), s.tls.session_reused)
+    s.say("220 hi")
+    s.serve(extensions=["PIPELINING", "STARTTLS"], dot=note)
+
+
+def wrapped(s):
+    s.sock = s.tls = s.server.tls.wrap_socket(s.sock, server_side=True)
+    s.say("220 hi")
+    s.serve()
+
+
+@pytest.mark.parametrize("level", ["opportunistic", "require", "verify"])
+def test_starttls(smtpout, server, certificates, level):
+    ca, context = certificates
+    srv = server(tls_server, tls=context)
+    out = smtpout(section(more=f'tls = {level} tls-ca-file = "{ca}"'))
+    body = b".dots\r\n" * 30000
+    outcome, _ = one(out, srv, body=body)
+    assert verdicts(outcome) == ["delivered"] and srv.sessions[0].tls_facts[0] in ("TLSv1.2", "TLSv1.3")
+    assert srv.messages[0].data == body
+    assert [c.split()[0] for c in srv.sessions[0].commands[:3]] == ["EHLO", "STARTTLS", "EHLO"]
+
+
+def test_tls_sessions_are_resumed(smtpout, server, certificates):
+    ca, context = certificates
+    srv = server(tls_server, tls=context)
+    out = smtpout(section(more=f'tls = verify tls-ca-file = "{ca}"'))
+    for _ in range(2):
+        assert verdicts(one(out, srv)[0]) == ["delivered"]
+    assert [s.tls_facts[1] for s in srv.sessions] == [False, True]
+
+
+def test_wrapper(smtpout, server, certificates):
+    ca, context = certificates
+    srv = server(wrapped, tls=context)
+    out = smtpout(section(more=f'tls = verify tls-wrapper = true tls-ca-file = "{ca}"'))
+    assert verdicts(one(out, srv)[0]) == ["delivered"]
+
+
+def test_tl01_starttls_missing(smtpout, server):
+    out = smtpout(section(more="tls = require"))
+    outcome, down = one(out, server())
+    assert verdicts(outcome) == ["unsent"] and down["cause"] == "tls" and "was not offered" in down["text"]
+
+
+def test_tl02_commands_behind_the_starttls_reply(smtpout, server, certificates):
+    def script(s):
+        s.say("220 hi")
+        s.ehlo(["STARTTLS"])
+        s.expect("STARTTLS")
+        s.send("220 go\r\n250-mx\r\n250 PIPELINING\r\n")
+        s.read()
+    outcome, down = one(smtpout(section(more="tls = opportunistic")), server(script, tls=certificates[1]))
+    assert down["cause"] == "protocol" and verdicts(outcome) == ["unsent"]
+
+
+def test_tl05_the_handshake_stalls(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.ehlo(["STARTTLS"])
+        s.expect("STARTTLS")
+        s.say("220 go")
+        s.pause(60)
+    out = smtpout(section(more='tls = require timeout = "1s"'))
+    _, down = one(out, server(script))
+    assert down["cause"] == "tls" and "timed out" in down["text"]
+
+
+def broken_tls(s):
+    s.say("220 hi")
+    s.ehlo(["STARTTLS"])
+    s.expect("STARTTLS")
+    s.say("220 go")
+    s.read()                                # the client's hello: what follows is no injection
+    s.send(b"this is no TLS record at all\r\n")
+    s.close()
+
+
+def test_tl06_opportunistic_tries_again_in_clear(smtpout, server):
+    srv = server([broken_tls, tls_server])
+    outcome, _ = one(smtpout(section(more="tls = opportunistic")), srv)
+    assert verdicts(outcome) == ["delivered"]
+    assert not [c for c in srv.sessions[1].commands if c == "STARTTLS"]
+
+
+def test_tl06_require_does_not(smtpout, server):
+    srv = server([broken_tls, tls_server])
+    outcome, down = one(smtpout(section(more="tls = require")), srv)
+    assert verdicts(outcome) == ["unsent"] and down["cause"] == "tls" and len(srv.sessions) == 1
+
+
+@pytest.mark.parametrize("host, ca, words", [("mx.there.example", False, "certificate verification failed"),
+                                             ("other.example", True, "certificate verification failed")])
+def test_tl07_wrong_name_or_unknown_issuer(smtpout, server, certificates, tmp_path, host, ca, words):
+    ours, context = certificates
+    srv = server(tls_server, tls=context)
+    file = f'tls-ca-file = "{ours}"' if ca else ""
+    out = smtpout(section(more=f"tls = verify {file}"))
+    outcome, down = out.deliver(out.queue(BODY, ["b@there.example"]), [(host, [srv.address])])
+    assert verdicts(outcome) == ["unsent"] and down["cause"] == "tls" and words in down["text"] and not srv.messages
+
+
+# --- life with the scheduler
+
+def posted(out):
+    """Queue ids on the board."""
+    data = os.pread(out.board, 4096 * 16, 0)
+    return [int.from_bytes(data[i:i + 8], "little") for i in range(0, len(data), 16) if any(data[i:i + 8])]
+
+
+def test_the_board_names_what_hangs_behind_the_dot(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.serve(dot=lambda m: s.pause(1.5))
+    out = smtpout()
+    srv = server(script)
+    session = out.connect([("mx", [srv.address])])
+    number = out.queue(BODY, ["b@there.example"])
+    out.give(session, number)
+    wait_until(lambda: posted(out) == [number], what="the board")
+    out.until("REPORT")
+    wait_until(lambda: posted(out) == [], what="an empty board")
+
+
+def test_outcomes_are_logged_when_they_are_recorded(smtpout, server):
+    out = smtpout()
+    srv = server()
+    session = out.connect([("mx", [srv.address])])
+    numbers = [out.queue(BODY, ["b@there.example"]) for _ in range(2)]
+    for number in numbers:
+        out.give(session, number)
+    reports = [out.until("REPORT") for _ in numbers]
+    out.hang_up(session)
+    out.until("SESSION_DOWN")
+    assert "status=" not in out.log()
+    out.acknowledge(reports[1], disposition=PASSED_ON)
+    out.acknowledge(reports[0], seconds=3600)
+    wait_until(lambda: "status=sent" in out.log(), what="the log line")
+    assert out.log().count("status=") == 1 and re.search(r"server=out attempt=1 next=20\d\d-\d\d-\d\dT[\d:]+Z\n", out.log())
+
+
+def test_a_new_scheduler_is_told_everything(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.serve(dot=lambda m: s.pause(2) if len(s.messages) == 1 else None)
+    out = smtpout()
+    srv = server(script)
+    session = out.connect([("mx", [srv.address])])
+    numbers = [out.queue(BODY, ["b@there.example"]) for _ in range(3)]
+    for number in numbers:
+        out.give(session, number, group=7)
+    first = out.until("REPORT")
+    out.tell_peer(PEER_DEAD)
+    out.us += 1
+    out.tell_peer(PEER_ALIVE)
+    out.send("RESYNC")
+    seen = []
+    done = out.until("RESYNCED", also=seen)
+    assert [f["sequence"] for n, f in seen if n == "REPORT"] == [first["sequence"]]
+    assert [(f["queue_id"], f["group"]) for n, f in seen if n == "INFLIGHT"] == [(n, 7) for n in numbers[1:]]
+    assert (done["sessions"], done["servers"]) == ([session], [0])
+    assert [out.until("REPORT")["queue_id"] for _ in range(2)] == numbers[1:]
+
+
+def test_sigterm_ends_what_is_under_way_and_hands_back_the_rest(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.serve(extensions=[], dot=lambda m: s.pause(1))
+    out = smtpout()
+    srv = server(script)
+    session = out.connect([("mx", [srv.address])])
+    numbers = [out.queue(BODY, ["b@there.example"]) for _ in range(5)]
+    for number in numbers:
+        out.give(session, number)
+    wait_until(lambda: posted(out), what="the first dot")
+    out.signal(signal.SIGTERM)
+    seen = []
+    out.until("SESSION_DOWN", also=seen)
+    reports = [f for n, f in seen if n == "REPORT"]
+    assert sorted(r["queue_id"] for r in reports) == numbers
+    assert {r["verdict"] for r in reports} == {"delivered", "unsent"}
+    assert next(r for r in reports if r["queue_id"] == numbers[0])["verdict"] == "delivered"
+    assert not out.has_ended(), "it waits for the acknowledgements"
+    out.acknowledge(*reports)
+    assert out.wait() == 0 and out.log().count("status=sent") == len(srv.messages)
+
+
+def test_a_delivery_for_a_session_that_is_gone(smtpout):
+    out = smtpout()
+    out.give(4711, 4096, rcpts=[0, 1])
+    report = out.until("REPORT")
+    assert (report["verdict"], report["rcpts"], report["last"]) == ("unsent", [0, 1], 1)
+
+
+def test_a_thousand_sessions_in_little_memory(smtpout, tmp_path):
+    def rss():
+        with open(f"/proc/{out.pid}/statm") as f:
+            return int(f.read().split()[1]) * 4096
+    sink = Sink(tmp_path)
+    try:
+        out = smtpout(section(sink.port))
+        before = rss()
+        for _ in range(1000):
+            out.connect([("mx", [sink.address])])
+        for _ in range(1000):
+            out.until("SESSION_UP")
+        assert (rss() - before) / 1000 < 8192 * SLOW
+    finally:
+        sink.stop()
