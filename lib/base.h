@@ -14,17 +14,17 @@
 
 /* How a process ends; master decides by these whether and when to start it again (master/service.c). */
 enum exit_status {
-	EXIT_STATUS_DONE = 0,         /* asked to stop, all work recorded */
-	EXIT_STATUS_NO_MATCH = 1,     /* commands: nothing matched */
-	EXIT_STATUS_NOT_RUNNING = 3,  /* `postern status` only */
-	EXIT_STATUS_USAGE = 64,       /* sysexits.h from here on */
+	EXIT_STATUS_DONE = 0,        /* asked to stop, all work recorded */
+	EXIT_STATUS_NO_MATCH = 1,    /* commands: nothing matched */
+	EXIT_STATUS_NOT_RUNNING = 3, /* `postern status` only */
+	EXIT_STATUS_USAGE = 64,      /* sysexits.h from here on */
 	EXIT_STATUS_DATA = 65,
 	EXIT_STATUS_UNAVAILABLE = 69,
-	EXIT_STATUS_SOFTWARE = 70,    /* our bug */
-	EXIT_STATUS_OS = 71,          /* a system call that must not fail did */
-	EXIT_STATUS_TEMPORARY = 75,   /* try again later; children: restart me */
+	EXIT_STATUS_SOFTWARE = 70,  /* our bug */
+	EXIT_STATUS_OS = 71,        /* a system call that must not fail did */
+	EXIT_STATUS_TEMPORARY = 75, /* try again later; children: restart me */
 	EXIT_STATUS_NOT_PERMITTED = 77,
-	EXIT_STATUS_CONFIG = 78       /* stay down until the configuration changes */
+	EXIT_STATUS_CONFIG = 78 /* stay down until the configuration changes */
 };
 
 /* Our mistake, never the environment's and never a peer's: says where and aborts (core, master restarts). */

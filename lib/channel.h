@@ -22,8 +22,8 @@ typedef bool (*channel_cb)(void *arg, const struct msg_head *head, const struct 
  * `in`, `out`: borrowed non-blocking packet pipe ends. `own`: our generation. Malformed packets are counted, logged
  * (rate-limited) and dropped; never obeyed, never fatal.
  */
-struct channel *channel_new(struct loop *loop, int in, int out, const char *peer_name, uint32_t own, channel_cb on_packet,
-			    void *arg);
+struct channel *channel_new(struct loop *loop, int in, int out, const char *peer_name, uint32_t own,
+			    channel_cb on_packet, void *arg);
 void channel_free(struct channel **ch);
 /* Packets are addressed to this generation from now on; what waits in memory for the old one is thrown away. */
 void channel_set_peer(struct channel *ch, uint32_t generation);

@@ -17,10 +17,10 @@ struct wall {
 struct mono clock_mono(void);
 struct wall clock_wall(void);
 uint64_t clock_wall_us(void);
-void clock_format_rfc3339(struct buf *out, struct wall t);  /* 2026-11-21T15:04:05Z */
+void clock_format_rfc3339(struct buf *out, struct wall t);    /* 2026-11-21T15:04:05Z */
 void clock_format_rfc3339_ms(struct buf *out, struct wall t); /* 2026-11-21T15:04:05.123Z */
-void clock_format_rfc5322(struct buf *out, struct wall t);  /* Sat, 21 Nov 2026 15:04:05 +0000, local offset */
-void clock_format_syslog(struct buf *out, struct wall t);   /* Nov 21 15:04:05, local: RFC 3164 4.1.2 */
+void clock_format_rfc5322(struct buf *out, struct wall t);    /* Sat, 21 Nov 2026 15:04:05 +0000, local offset */
+void clock_format_syslog(struct buf *out, struct wall t);     /* Nov 21 15:04:05, local: RFC 3164 4.1.2 */
 /* RFC 5322 3.3 with comments and the obsolete forms of 4.3; a wrong day of the week is not minded. */
 bool clock_parse_rfc5322(struct slice s, struct wall *out) MUST_CHECK;
 #endif

@@ -174,7 +174,7 @@ static int compare_names(const void *a, const void *b)
 
 uint64_t hosts_site_hash(const struct hosts *hosts)
 {
-	const char *name[HOSTS_MAX];
+	const char *name[HOSTS_MAX] = { NULL };
 	struct buf all;
 	uint64_t hash;
 	bool is_secure = true;

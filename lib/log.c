@@ -28,6 +28,7 @@ static struct {
 	enum sink sink;
 	bool is_open, is_torn, is_flushing;
 	char *program, *host;
+	pid_t pid;          /* whose lines are pending */
 	struct buf pending; /* whole lines, each with its LF */
 	uint64_t lost, lost_told;
 	int lost_errno;
@@ -56,9 +57,20 @@ static enum sink sink_of(int fd)
 	return S_ISREG(st.st_mode) ? SINK_FILE : S_ISSOCK(st.st_mode) ? SINK_SOCKET : SINK_OTHER;
 }
 
+/* After fork() the parent's lines are the parent's to write. */
+static void forget_parent(void)
+{
+	pid_t pid = getpid();
+
+	if (pid != log_state.pid)
+		buf_clear(&log_state.pending);
+	log_state.pid = pid;
+}
+
 /* Ready for lines even before log_open(): then to stderr. */
 static void ensure_open(void)
 {
+	forget_parent();
 	if (log_state.is_open)
 		return;
 	log_state.is_open = true;
@@ -245,16 +257,17 @@ static void tell_lost(void)
 
 void log_flush(void)
 {
+	bool is_syslog = log_state.sink == SINK_SOCKET && log_state.target == LOG_TARGET_SYSLOG;
 	int saved = errno;
 
 	if (!log_state.is_open || log_state.is_flushing || log_state.pending.len == 0)
 		return;
+	forget_parent();
 	log_state.is_flushing = true;
 	for (int round = 0; round < 2; round++) {
 		uint64_t lost_before = log_state.lost;
 
-		while (log_state.sink == SINK_SOCKET && log_state.target == LOG_TARGET_SYSLOG ? flush_syslog()
-											      : flush_stream())
+		while (log_state.pending.len > 0 && (is_syslog ? flush_syslog() : flush_stream()))
 			;
 		if (log_state.pending.len > 0 || log_state.lost == log_state.lost_told || log_state.lost != lost_before)
 			break;
@@ -294,7 +307,7 @@ static void put_json(struct buf *line, enum log_level level, const char *queue_i
 	buf_release(&now);
 	json_put_member(line, "host", slice_of(log_state.host));
 	json_put_member(line, "program", slice_of(log_state.program));
-	json_put_member_u64(line, "pid", (uint64_t)getpid());
+	json_put_member_u64(line, "pid", (uint64_t)log_state.pid);
 	json_put_member(line, "event", slice_of(event));
 	if (queue_id)
 		json_put_member(line, "queue_id", slice_of(queue_id));
@@ -351,7 +364,7 @@ static void put_prefix(struct buf *line, enum log_level level)
 		clock_format_rfc3339_ms(line, clock_wall());
 		buf_printf(line, " %s ", log_state.host);
 	}
-	buf_printf(line, "postern/%s[%d]: ", log_state.program, (int)getpid());
+	buf_printf(line, "postern/%s[%d]: ", log_state.program, (int)log_state.pid);
 }
 
 static void put_line(enum log_level level, const char *queue_id, const char *event, const char *text,

@@ -12,8 +12,8 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
  * `fd` is borrowed: a connected /dev/log datagram socket, stderr, or a file opened O_APPEND. `program` (without
  * "postern/") and `host` are copied. Before log_open() lines go to stderr as "postern/PROGRAM[PID]: text".
  * warn = an operator may have to act; error = something is broken now; both
- * carry "warning: " or "error: " before the text, as Postfix has it. May be called again (another target); errno is kept
- * by every function here.
+ * carry "warning: " or "error: " before the text, as Postfix has it. May be called again (another target); errno is
+ * kept by every function here.
  */
 void log_open(enum log_target target, enum log_format format, int fd, const char *program, const char *host);
 void log_info(const char *format, ...) PRINTF_LIKE(1, 2);

@@ -17,10 +17,10 @@ void text_format_duration(struct buf *out, uint64_t ms);
  * backslash doubles; stops at max_bytes of output with "...". The only road of remote text into logs and bounces.
  */
 void text_escape(struct buf *out, struct slice remote, size_t max_bytes);
-bool text_is_utf8(struct slice s);                   /* well-formed, no overlongs, no surrogates */
+bool text_is_utf8(struct slice s); /* well-formed, no overlongs, no surrogates */
 bool text_is_ascii(struct slice s);
-void text_lower(char *ptr, size_t len);              /* ASCII, in place */
-struct slice text_trim(struct slice s);              /* blanks and tabs off both ends */
-uint64_t text_hash(const void *bytes, size_t len);   /* 64-bit, seeded per process: for hash tables only */
-void text_seed(uint64_t seed);                       /* proc_main does it from getrandom(2) */
+void text_lower(char *ptr, size_t len);            /* ASCII, in place */
+struct slice text_trim(struct slice s);            /* blanks and tabs off both ends */
+uint64_t text_hash(const void *bytes, size_t len); /* 64-bit, seeded per process: for hash tables only */
+void text_seed(uint64_t seed);                     /* proc_main does it from getrandom(2) */
 #endif

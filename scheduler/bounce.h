@@ -19,22 +19,22 @@ enum bounce_kind {
 
 /* One recipient to report. Texts are printable already (text_escape) and borrowed. */
 struct bounce_rcpt {
-	uint32_t index;       /* into original->rcpt */
-	bool is_expired;      /* given up for its age; dsn then is 4.4.7 */
-	uint16_t code;        /* SMTP reply code; 0: nobody replied, the reason is ours */
-	struct slice dsn;     /* "5.1.1"; empty: unknown */
-	struct slice server;  /* display name of the server of postern.conf; empty: none was involved */
-	struct slice relay;   /* "HOST[ADDR]:PORT"; "none" or empty: no connection */
-	struct slice text;    /* what was said: "host H[A] said: 550 ... (in reply to RCPT TO command)", or plain words */
-	struct wall when;     /* of the last attempt; ms 0: there was none */
+	uint32_t index;      /* into original->rcpt */
+	bool is_expired;     /* given up for its age; dsn then is 4.4.7 */
+	uint16_t code;       /* SMTP reply code; 0: nobody replied, the reason is ours */
+	struct slice dsn;    /* "5.1.1"; empty: unknown */
+	struct slice server; /* display name of the server of postern.conf; empty: none was involved */
+	struct slice relay;  /* "HOST[ADDR]:PORT"; "none" or empty: no connection */
+	struct slice text; /* what was said: "host H[A] said: 550 ... (in reply to RCPT TO command)", or plain words */
+	struct wall when;  /* of the last attempt; ms 0: there was none */
 };
 
 struct bounce {
 	enum bounce_kind kind;
 	const struct queuefile *original;
-	int fd;                   /* of its queue file; read with pread */
-	struct wall retry_until;  /* BOUNCE_DELAYED: when we will give up */
-	uint32_t rcpt_count;      /* at least 1 */
+	int fd;                  /* of its queue file; read with pread */
+	struct wall retry_until; /* BOUNCE_DELAYED: when we will give up */
+	uint32_t rcpt_count;     /* at least 1 */
 	const struct bounce_rcpt *rcpt;
 };
 
@@ -59,6 +59,7 @@ int bounce_write(int spool_fd, const struct conf *conf, const struct bounce *b, 
  */
 int bounce_file_to_dead(int spool_fd, const struct bounce *b) MUST_CHECK;
 
-/* Removes what a predecessor that was killed had begun to write (incoming/ and dead/ NAME.report); once, at the start. */
+/* Removes what a predecessor that was killed had begun to write (incoming/ and dead/ NAME.report); once, at the start.
+ */
 void bounce_sweep(int spool_fd);
 #endif

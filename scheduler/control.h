@@ -13,8 +13,8 @@ enum {
 	CONTROL_REQUEST_MAX = 64 * 1024,
 	CONTROL_STEP_MAX = 256 * 1024, /* most that one step may append */
 	CONTROL_CLIENTS_MAX = 32,
-	CONTROL_REQUEST_MS = 10000,    /* to send the request in */
-	CONTROL_IDLE_MS = 60000        /* without taking any of the answer */
+	CONTROL_REQUEST_MS = 10000, /* to send the request in */
+	CONTROL_IDLE_MS = 60000     /* without taking any of the answer */
 };
 
 struct control;
@@ -31,9 +31,11 @@ struct control_reply {
 	struct control_client *client; /* for control_wake(); valid until release() */
 	int status;                    /* enum exit_status, of the end line; may be set until CONTROL_END */
 	char text[512];                /* of the end line, plain words; may stay empty */
-	/* Appends whole or partial lines to out, at most CONTROL_STEP_MAX bytes a call. NULL: nothing but the end line. */
+	/* Appends whole or partial lines to out, at most CONTROL_STEP_MAX bytes a call. NULL: nothing but the end line.
+	 */
 	enum control_step (*step)(void *iterator, struct control_reply *reply, struct buf *out);
-	void (*release)(void *iterator); /* always called once when step was set, also when the client went away; may be NULL */
+	void (*release)(
+		void *iterator); /* always called once when step was set, also when the client went away; may be NULL */
 	void *iterator;
 };
 
@@ -49,7 +51,8 @@ struct control_command {
 	void (*start)(void *arg, const struct control_request *request, struct control_reply *reply);
 };
 
-/* `listener`: borrowed, listening, non-blocking. `commands` (count of them) must outlive it; arg is handed to start(). */
+/* `listener`: borrowed, listening, non-blocking. `commands` (count of them) must outlive it; arg is handed to start().
+ */
 struct control *control_new(struct loop *loop, int listener, const struct control_command *commands, unsigned count,
 			    void *arg);
 void control_free(struct control **c); /* drops the clients; their iterators are released */

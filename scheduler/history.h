@@ -6,8 +6,8 @@
  *   done       status (sent | bounced | mixed | deleted): nothing more will come
  *   others     named by their makers (held, released, bounce-sent ...), any fields
  *
- * A day is a day of UTC. Lines are gathered and written once per loop turn; they are for people and `postern trace`, the
- * queue does not depend on them: nothing is fsynced, and what a full disk does not take is counted and lost.
+ * A day is a day of UTC. Lines are gathered and written once per loop turn; they are for people and `postern trace`,
+ * the queue does not depend on them: nothing is fsynced, and what a full disk does not take is counted and lost.
  */
 #ifndef SCHEDULER_HISTORY_H
 #define SCHEDULER_HISTORY_H

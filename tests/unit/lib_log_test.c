@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 /* cmocka last: it needs the four standard headers above */
 #include <cmocka.h>
@@ -276,6 +277,28 @@ static void test_full_disk(void **state UNUSED)
 	close_file(fd, path);
 }
 
+/* What the parent has gathered must not be written by a child too. */
+static void test_fork(void **state UNUSED)
+{
+	char path[32];
+	int fd = open_file(LOG_FORMAT_TEXT, path), status;
+	pid_t pid;
+
+	log_info("from the parent");
+	pid = fork();
+	if (pid == 0) {
+		log_flush();
+		log_error("from the child");
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	log_flush();
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	assert_int_equal(count(slurp(fd), "from the parent"), 1);
+	assert_int_equal(count(got, "from the child"), 1);
+	close_file(fd, path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +310,7 @@ int main(void)
 		cmocka_unit_test(test_syslogd_restart),
 		cmocka_unit_test(test_full_pipe_never_blocks),
 		cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_fork),
 	};
 
 	return cmocka_run_group_tests_name("lib_log", tests, NULL, NULL);

@@ -207,8 +207,8 @@ static void test_failure(void **state)
 		"mx.example.net[192.0.2.1]:25 (server \"My ISP\"):\r\n",
 		"    What to do: Check the address for typing mistakes, or ask the\r\n    recipient",
 		"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mail.example.com\r\n",
-		"\r\nArrival-Date: Sat, 21 Nov 2026 11:20:00 +0000\r\n\r\nFinal-Recipient: rfc822; "
-		"nobody@example.net\r\n",
+		"\r\nArrival-Date: Sat, 21 Nov 2026 11:20:00 +0000\r\n\r\n",
+		"\r\n\r\nFinal-Recipient: rfc822; nobody@example.net\r\n",
 		"\r\nAction: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; mx.example.net\r\n",
 		"\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user (here)\r\n",
 		"\r\nLast-Attempt-Date: Sat, 21 Nov 2026 15:04:00 +0000\r\n",
