@@ -184,12 +184,12 @@ static void on_drain(struct proc *p)
 	table_each(&me->w.sessions, drain, NULL);
 }
 
-static void on_peer(struct proc *p, enum proc_role role, unsigned index UNUSED, uint32_t generation UNUSED, bool is_alive)
+/* The successor sends RESYNC, which starts everything again; it may have come before this, by the other pipe. */
+static void on_peer(struct proc *p, enum proc_role role, unsigned index UNUSED, uint32_t generation, bool is_alive)
 {
 	struct smtpout *me = proc_context(p);
 
-	/* The successor sends RESYNC, which starts everything again. */
-	if (me && role == ROLE_SCHEDULER && !is_alive)
+	if (me && role == ROLE_SCHEDULER && !is_alive && generation >= channel_peer(me->scheduler))
 		report_book_pause(me->w.book);
 }
 

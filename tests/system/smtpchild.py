@@ -118,9 +118,10 @@ class Smtpout(Child):
         seen = []
         down = self.until("SESSION_DOWN", timeout, seen)
         reports = [fields for name, fields in seen if name == "REPORT"]
+        if not reports:                     # the session was over before DELIVER came
+            reports = [self.until("REPORT", timeout)]
         assert [r["last"] for r in reports] == [0] * (len(reports) - 1) + [1], reports
-        if reports:
-            self.acknowledge(*reports)
+        self.acknowledge(*reports)
         found = {}
         for r in reports:
             for rcpt in r["rcpts"]:
