@@ -113,7 +113,8 @@ static int prove_no_way_back(const struct jail *j)
 
 static int drop_capabilities(const struct jail *j)
 {
-	/* An instance that root runs for itself (uid -1) is asked to only by tests; everybody else holds none anyway. */
+	/* An instance that root runs for itself (uid -1) is asked to only by tests; everybody else holds none anyway.
+	 */
 	return j->uid == (uid_t)-1 && geteuid() == 0 ? 0 : set_capabilities(0);
 }
 

@@ -17,7 +17,7 @@
 #endif
 
 enum {
-	ABI_REFER = 2,   /* before, a rename from one folder to another is refused whatever the rules say: useless here */
+	ABI_REFER = 2, /* before, a rename from one folder to another is refused whatever the rules say: useless here */
 	ABI_TRUNCATE = 3
 };
 

@@ -569,8 +569,8 @@ struct channel *proc_channel(struct proc *p, unsigned k, const char *name, chann
 	if (k >= p->peer_count || p->peers[k].channel)
 		BUG("no partner %u, or its channel was asked for twice", k);
 	peer = &p->peers[k];
-	peer->channel = channel_new(p->loop, PROC_FD_PEER(k), PROC_FD_PEER_OUT(k), name, p->options.generation, on_packet,
-				    arg);
+	peer->channel =
+		channel_new(p->loop, PROC_FD_PEER(k), PROC_FD_PEER_OUT(k), name, p->options.generation, on_packet, arg);
 	if (peer->generation != 0)
 		channel_set_peer(peer->channel, peer->generation);
 	return peer->channel;

@@ -15,9 +15,9 @@ enum proc_fd {
 	PROC_FD_CONF = 4,   /* sealed memfd: the configuration's text as master accepted it */
 	PROC_FD_CTL_IN = 5, /* from master */
 	PROC_FD_CTL_OUT = 6,
-	PROC_FD_EXTRA = 7,  /* scheduler: listening control socket; smtpout: sealed memfd with secrets */
-	PROC_FD_SPARE = 8,  /* /dev/null, kept to survive EMFILE */
-	PROC_FD_LOCK = 9,   /* run/lock, locked: while any child lives, no new master begins to work on the spool */
+	PROC_FD_EXTRA = 7, /* scheduler: listening control socket; smtpout: sealed memfd with secrets */
+	PROC_FD_SPARE = 8, /* /dev/null, kept to survive EMFILE */
+	PROC_FD_LOCK = 9,  /* run/lock, locked: while any child lives, no new master begins to work on the spool */
 	PROC_FD_PEER_FIRST = 16
 };
 #define PROC_FD_PEER(k)       (PROC_FD_PEER_FIRST + 3 * (int)(k))
@@ -35,18 +35,21 @@ struct proc_spec {
 	enum proc_role role;
 	enum proc_chroot chroot;
 	enum proc_identity identity;
-	bool wants_network;              /* else socket(2) is refused */
-	bool wants_write;                /* else opening for writing is refused */
+	bool wants_network;                 /* else socket(2) is refused */
+	bool wants_write;                   /* else opening for writing is refused */
 	int (*before_jail)(struct proc *p); /* still privileged: load what the jail hides. Reads nothing untrusted */
 	int (*after_jail)(struct proc *p);  /* open channels, stores; the last step before READY */
 	void (*on_drain)(struct proc *p);   /* SIGTERM or DRAIN: finish, then proc_exit() */
-	void (*on_hand_over)(struct proc *p); /* SIGHUP: make durable what is decided and proc_exit() at once; NULL: as drain */
+	void (*on_hand_over)(
+		struct proc *p); /* SIGHUP: make durable what is decided and proc_exit() at once; NULL: as drain */
 	void (*on_peer)(struct proc *p, enum proc_role role, unsigned index, uint32_t generation, bool is_alive);
 };
 
 /*
- * Started only by master: argv is [program, "--child", "--index", N, "--generation", N, "--spool-root", DIR, "--conf", PATH,
- * "--workers", N] (how many smtpouts there are: what the configuration says about it counts only when master starts) and, when master is root, the ids to become ("--uid", N, "--gid", N, "--groups", N,N). By hand: prints what it is and
+ * Started only by master: argv is [program, "--child", "--index", N, "--generation", N, "--spool-root", DIR, "--conf",
+ * PATH,
+ * "--workers", N] (how many smtpouts there are: what the configuration says about it counts only when master starts)
+ * and, when master is root, the ids to become ("--uid", N, "--gid", N, "--groups", N,N). By hand: prints what it is and
  * exits with EXIT_STATUS_USAGE (--help 0, --version 0).
  */
 int proc_main(int argc, char **argv, const struct proc_spec *spec);

@@ -37,7 +37,8 @@ bool identity_find(struct identities *ids, const struct conf *c)
 	if (!ids->is_root)
 		return true;
 	return find_user(c->user, &ids->user, &ids->user_group) &&
-	       find_user(c->smtp_user, &ids->smtp_user, &ids->smtp_group) && find_group(c->drop_group, &ids->drop_group);
+	       find_user(c->smtp_user, &ids->smtp_user, &ids->smtp_group) &&
+	       find_group(c->drop_group, &ids->drop_group);
 }
 
 struct spawn_identity identity_of(const struct identities *ids, enum proc_role role)

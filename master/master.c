@@ -240,7 +240,11 @@ static void release(struct master *m)
 int main(int argc, char **argv)
 {
 	struct master m = {
-		.run_fd = -1, .log_fd = -1, .control_fd = -1, .ready_fd = -1, .lock = { -1, -1 },
+		.run_fd = -1,
+		.log_fd = -1,
+		.control_fd = -1,
+		.ready_fd = -1,
+		.lock = { -1, -1 },
 	};
 	int status;
 

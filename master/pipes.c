@@ -11,7 +11,8 @@ enum {
 	PIPES_DATA_BYTES = 1 << 20,  /* 256 packets */
 	PIPES_LEAST_BYTES = 64 << 10 /* what one gets unasked: 16 packets */
 };
-_Static_assert(PROC_FD_PEER_FIRST + 3 * (3 + PROC_WORKERS_MAX) < PIPES_FD_FLOOR, "children's descriptors reach too far");
+_Static_assert(PROC_FD_PEER_FIRST + 3 * (3 + PROC_WORKERS_MAX) < PIPES_FD_FLOOR,
+	       "children's descriptors reach too far");
 
 static void close_fd(int *fd)
 {
@@ -59,8 +60,8 @@ int pipes_open(struct pipes *p, bool is_scheduler, bool has_board)
 	*p = (struct pipes){ NONE, NONE, NONE, NONE, -1 };
 	if (open_pair(&p->to_child, PIPES_LEAST_BYTES) < 0 || open_pair(&p->from_child, PIPES_LEAST_BYTES) < 0)
 		goto failed;
-	if (!is_scheduler && (open_pair(&p->from_scheduler, PIPES_DATA_BYTES) < 0 ||
-			      open_pair(&p->to_scheduler, PIPES_DATA_BYTES) < 0))
+	if (!is_scheduler &&
+	    (open_pair(&p->from_scheduler, PIPES_DATA_BYTES) < 0 || open_pair(&p->to_scheduler, PIPES_DATA_BYTES) < 0))
 		goto failed;
 	if (has_board) {
 		int board = board_create();

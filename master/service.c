@@ -107,8 +107,8 @@ uint64_t service_delay_ms(const struct service *s)
 const char *service_state_name(enum service_state state)
 {
 	static const char *const NAMES[] = {
-		[SERVICE_IDLE] = "idle",         [SERVICE_STARTING] = "starting", [SERVICE_UP] = "up",
-		[SERVICE_ENDING] = "ending",     [SERVICE_STOPPING] = "stopping", [SERVICE_WAITING] = "waiting",
+		[SERVICE_IDLE] = "idle",     [SERVICE_STARTING] = "starting", [SERVICE_UP] = "up",
+		[SERVICE_ENDING] = "ending", [SERVICE_STOPPING] = "stopping", [SERVICE_WAITING] = "waiting",
 		[SERVICE_DOWN] = "down",
 	};
 	_Static_assert(ARRAY_LEN(NAMES) == SERVICE_STATE_COUNT, "state names out of step");

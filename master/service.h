@@ -24,7 +24,7 @@ enum service_event {
 	SERVICE_DUE,     /* the wait is over */
 	SERVICE_REPLACE, /* new configuration */
 	SERVICE_STOP,
-	SERVICE_MUTE,    /* heartbeats unanswered */
+	SERVICE_MUTE, /* heartbeats unanswered */
 	SERVICE_EVENT_COUNT
 };
 
@@ -53,12 +53,12 @@ struct service {
 	enum proc_role role;
 	unsigned index;
 	enum service_state state;
-	uint32_t generation;  /* of the present or last process; counted by master over all services */
-	pid_t pid;            /* 0: no process */
-	unsigned starts;      /* in all */
-	unsigned failures;    /* deaths in a row, none of them after a stable life */
-	unsigned unready;     /* of these, how many never were READY */
-	bool was_ready;       /* this process */
+	uint32_t generation; /* of the present or last process; counted by master over all services */
+	pid_t pid;           /* 0: no process */
+	unsigned starts;     /* in all */
+	unsigned failures;   /* deaths in a row, none of them after a stable life */
+	unsigned unready;    /* of these, how many never were READY */
+	bool was_ready;      /* this process */
 	unsigned missed_beats;
 	struct mono started;
 	struct wall started_at;
@@ -66,7 +66,8 @@ struct service {
 
 /* The only writer of state. Says what to do; the caller does it. */
 enum service_action service_step(struct service *s, enum service_event event, struct mono now);
-/* How long to wait before the next start: 0 for the first few deaths of a process that worked, then 1 s doubling to 60 s. */
+/* How long to wait before the next start: 0 for the first few deaths of a process that worked, then 1 s doubling to 60
+ * s. */
 uint64_t service_delay_ms(const struct service *s);
 const char *service_state_name(enum service_state state);
 #endif

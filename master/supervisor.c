@@ -11,8 +11,8 @@
 
 enum {
 	SECRETS_MAX = 1 << 20,
-	HURRY_MS = 3000,           /* between the second request to stop and the end of patience */
-	STOP_MAX_MS = 11 * 60000,  /* no transaction takes longer: a reply to the final dot is waited for 10 minutes */
+	HURRY_MS = 3000,            /* between the second request to stop and the end of patience */
+	STOP_MAX_MS = 11 * 60000,   /* no transaction takes longer: a reply to the final dot is waited for 10 minutes */
 	WORKERS_STOP_MAX_MS = 15000 /* once the scheduler is gone nothing is under way any more */
 };
 
@@ -102,8 +102,9 @@ static void give_peer(struct spawn *s, const struct child *c, const struct child
 
 static void give_peers(struct spawn *s, const struct child *c)
 {
-	static const unsigned PLACES[ROLE_COUNT] = { [ROLE_PICKUP] = 0, [ROLE_RESOLVER] = 1, [ROLE_LIMITER] = 2,
-						     [ROLE_SMTPOUT] = 3 };
+	static const unsigned PLACES[ROLE_COUNT] = {
+		[ROLE_PICKUP] = 0, [ROLE_RESOLVER] = 1, [ROLE_LIMITER] = 2, [ROLE_SMTPOUT] = 3
+	};
 	const struct master *m = c->master;
 
 	if (c->service.role != ROLE_SCHEDULER) {
@@ -358,9 +359,9 @@ void supervisor_stop(struct master *m, enum exit_status status)
 void supervisor_apply(struct child *c, enum service_event event)
 {
 	static void (*const DO[SERVICE_ACTION_COUNT])(struct child *) = {
-		[SERVICE_DO_SPAWN] = do_spawn,         [SERVICE_DO_WAIT] = do_wait,
-		[SERVICE_DO_GIVE_UP] = do_give_up,     [SERVICE_DO_ASK_END] = do_ask_end,
-		[SERVICE_DO_ASK_STOP] = do_ask_stop,   [SERVICE_DO_KILL] = do_kill,
+		[SERVICE_DO_SPAWN] = do_spawn,       [SERVICE_DO_WAIT] = do_wait,
+		[SERVICE_DO_GIVE_UP] = do_give_up,   [SERVICE_DO_ASK_END] = do_ask_end,
+		[SERVICE_DO_ASK_STOP] = do_ask_stop, [SERVICE_DO_KILL] = do_kill,
 		[SERVICE_DO_ANNOUNCE] = do_announce,
 	};
 	enum service_action action;

@@ -30,11 +30,11 @@ struct master {
 	struct conf *conf;
 	char *conf_text; /* as accepted */
 	size_t conf_len;
-	char *folder;    /* where the programs are */
+	char *folder; /* where the programs are */
 	struct identities identities;
 	struct lock lock;
-	int run_fd, log_fd, control_fd; /* SPOOL/run; -1: stderr; run/control, listening */
-	int ready_fd;                   /* `postern start` waits at the other end; -1 */
+	int run_fd, log_fd, control_fd;                  /* SPOOL/run; -1: stderr; run/control, listening */
+	int ready_fd;                                    /* `postern start` waits at the other end; -1 */
 	struct child *children[SUPERVISOR_CHILDREN_MAX]; /* in the order of their start */
 	unsigned child_count, workers;
 	uint32_t generation; /* counts every start of everything */

@@ -109,9 +109,11 @@ static void read_answer(int fd, int timeout_ms, struct ask_result *result, ask_f
 	buf_release(&in);
 }
 
-struct ask_result ask_scheduler(const struct instance *in, const json_t *request, int timeout_ms, ask_fn on_line, void *arg)
+struct ask_result ask_scheduler(const struct instance *in, const json_t *request, int timeout_ms, ask_fn on_line,
+				void *arg)
 {
-	struct ask_result result = { .status = EXIT_STATUS_TEMPORARY, .text = xstrdup("the scheduler does not answer") };
+	struct ask_result result = { .status = EXIT_STATUS_TEMPORARY,
+				     .text = xstrdup("the scheduler does not answer") };
 	int fd = connect_control(in);
 
 	if (fd < 0) {

@@ -7,12 +7,12 @@
 typedef void (*ask_fn)(void *arg, json_t *line);
 
 struct ask_result {
-	int status;      /* what the scheduler says to exit with; 69 not reachable, 75 no answer, 77 not permitted */
-	char *text;      /* its words, or why there was no answer; the caller frees; never NULL */
+	int status; /* what the scheduler says to exit with; 69 not reachable, 75 no answer, 77 not permitted */
+	char *text; /* its words, or why there was no answer; the caller frees; never NULL */
 	bool is_answered;
 };
 
 /* Sends `request` (borrowed, an object) and reads until the last line. Waits at most `timeout_ms` between lines. */
-struct ask_result ask_scheduler(const struct instance *in, const json_t *request, int timeout_ms, ask_fn on_line, void *arg)
-	MUST_CHECK;
+struct ask_result ask_scheduler(const struct instance *in, const json_t *request, int timeout_ms, ask_fn on_line,
+				void *arg) MUST_CHECK;
 #endif

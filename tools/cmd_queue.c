@@ -12,9 +12,9 @@ struct listing {
 };
 
 static const struct column COLUMNS[] = {
-	{ "ID", 13, false },     { "ARRIVED", 20, false }, { "SIZE", 8, true }, { "SENDER", 24, false },
-	{ "RECIPIENT", 28, false }, { "SERVER", 10, false },  { "TRIES", 5, true }, { "NEXT", 20, false },
-	{ "REASON", 0, false },
+	{ "ID", 13, false },     { "ARRIVED", 20, false },   { "SIZE", 8, true },
+	{ "SENDER", 24, false }, { "RECIPIENT", 28, false }, { "SERVER", 10, false },
+	{ "TRIES", 5, true },    { "NEXT", 20, false },      { "REASON", 0, false },
 };
 
 static const char *string_of(const json_t *object, const char *name)
@@ -51,7 +51,8 @@ static const json_t *field_of(const json_t *rcpt, const json_t *message, const c
 static void print_recipient(const json_t *message, const json_t *rcpt)
 {
 	char arrived[CELL_BYTES], size[CELL_BYTES], tries[CELL_BYTES], next[CELL_BYTES];
-	const char *sender = string_of(message, "sender"), *server = json_string_value(field_of(rcpt, message, "server"));
+	const char *sender = string_of(message, "sender"),
+		   *server = json_string_value(field_of(rcpt, message, "server"));
 	const char *cells[] = { string_of(message, "queue_id"),
 				arrived,
 				size,
@@ -66,7 +67,8 @@ static void print_recipient(const json_t *message, const json_t *rcpt)
 	format_time(next, field_of(rcpt, message, "next_attempt"));
 	(void)snprintf(size, sizeof(size), "%lld",
 		       (long long)json_integer_value(json_object_get(message, "message_size")));
-	(void)snprintf(tries, sizeof(tries), "%lld", (long long)json_integer_value(field_of(rcpt, message, "attempts")));
+	(void)snprintf(tries, sizeof(tries), "%lld",
+		       (long long)json_integer_value(field_of(rcpt, message, "attempts")));
 	columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 }
 
@@ -74,7 +76,6 @@ static void print_message(void *arg, json_t *message)
 {
 	struct listing *listing = arg;
 	const json_t *rcpt;
-	size_t i;
 
 	if (listing->count++ == 0 && !listing->is_json)
 		columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
@@ -83,7 +84,7 @@ static void print_message(void *arg, json_t *message)
 		putchar('\n');
 		return;
 	}
-	json_array_foreach(json_object_get(message, "recipients"), i, rcpt)
+	for (size_t i = 0; (rcpt = json_array_get(json_object_get(message, "recipients"), i)); i++)
 		print_recipient(message, rcpt);
 }
 

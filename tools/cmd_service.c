@@ -124,8 +124,8 @@ static int devnull_over(int target)
 }
 
 /*
- * In the background nobody may keep the caller's descriptors: `x=$(postern start)` would wait for ever. Complaints of the
- * start come through a pipe that we relay. Only a log on stderr keeps stderr.
+ * In the background nobody may keep the caller's descriptors: `x=$(postern start)` would wait for ever. Complaints of
+ * the start come through a pipe that we relay. Only a log on stderr keeps stderr.
  */
 NORETURN static void launch_child(const char *path, const struct command_context *c, int ready, int errors)
 {
@@ -234,7 +234,8 @@ static int start(const struct command_context *c, int64_t timeout_ms)
 	if (ready == 0)
 		return launch_failed(&l);
 	if (ready < 0) {
-		command_complain("started (pid %ld), but mail cannot flow yet; see `postern status` and the log", (long)l.pid);
+		command_complain("started (pid %ld), but mail cannot flow yet; see `postern status` and the log",
+				 (long)l.pid);
 		return EXIT_STATUS_TEMPORARY;
 	}
 	printf("postern started (pid %ld)\n", (long)l.pid);

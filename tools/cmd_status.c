@@ -42,12 +42,11 @@ static json_t *describe(const struct status_view *view)
 {
 	json_t *processes = json_array(), *queue = json_object_get(view->scheduler, "queue"),
 	       *servers = json_object_get(view->scheduler, "servers"), *process;
-	size_t i;
 
-	json_array_foreach(json_object_get(view->master, "processes"), i, process)
+	for (size_t i = 0; (process = json_array_get(json_object_get(view->master, "processes"), i)); i++)
 		json_array_append_new(processes, describe_process(process));
-	return json_pack("{s:O, s:O, s:I, s:O, s:o, s:o, s:o}", "version", json_object_get(view->master, "version"), "pid",
-			 json_object_get(view->master, "pid"), "uptime", uptime_of(view->master), "state",
+	return json_pack("{s:O, s:O, s:I, s:O, s:o, s:o, s:o}", "version", json_object_get(view->master, "version"),
+			 "pid", json_object_get(view->master, "pid"), "uptime", uptime_of(view->master), "state",
 			 json_object_get(view->master, "state"), "processes", processes, "queue",
 			 queue ? json_incref(queue) : json_null(), "servers",
 			 servers ? json_incref(servers) : json_array());
@@ -85,14 +84,15 @@ static void format_number(char cell[CELL_BYTES], const json_t *object, const cha
 
 static void print_processes(const json_t *processes)
 {
-	static const struct column COLUMNS[] = {
-		{ "PROCESS", 10, false }, { "PID", 8, true }, { "UPTIME", 8, true }, { "RESTARTS", 8, true }, { "STATE", 0, false }
-	};
+	static const struct column COLUMNS[] = { { "PROCESS", 10, false },
+						 { "PID", 8, true },
+						 { "UPTIME", 8, true },
+						 { "RESTARTS", 8, true },
+						 { "STATE", 0, false } };
 	const json_t *p;
-	size_t i;
 
 	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
-	json_array_foreach(processes, i, p) {
+	for (size_t i = 0; (p = json_array_get(processes, i)); i++) {
 		char pid[CELL_BYTES], uptime[CELL_BYTES], restarts[CELL_BYTES];
 		const char *cells[] = { string_of(p, "name"), pid, uptime, restarts, string_of(p, "state") };
 
@@ -122,9 +122,8 @@ static void print_queue(const json_t *queue)
 static void print_limits(const json_t *server)
 {
 	const json_t *limit;
-	size_t i;
 
-	json_array_foreach(json_object_get(server, "limits"), i, limit) {
+	for (size_t i = 0; (limit = json_array_get(json_object_get(server, "limits"), i)); i++) {
 		const char *text = json_is_string(limit) ? json_string_value(limit) : string_of(limit, "limit");
 		long long used = (long long)json_integer_value(json_object_get(limit, "used"));
 
@@ -137,18 +136,23 @@ static void print_limits(const json_t *server)
 
 static void print_servers(const json_t *servers)
 {
-	static const struct column COLUMNS[] = { { "SERVER", 16, false },     { "METHOD", 7, false },
-						 { "STATE", 9, false },	      { "CONNECTIONS", 11, true },
-						 { "SENT", 9, true },	      { "DEFERRED", 9, true },
-						 { "BOUNCED", 9, true },      { "REASON", 0, false } };
+	static const struct column COLUMNS[] = { { "SERVER", 16, false }, { "METHOD", 7, false },
+						 { "STATE", 9, false },   { "CONNECTIONS", 11, true },
+						 { "SENT", 9, true },     { "DEFERRED", 9, true },
+						 { "BOUNCED", 9, true },  { "REASON", 0, false } };
 	const json_t *s;
-	size_t i;
 
 	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
-	json_array_foreach(servers, i, s) {
+	for (size_t i = 0; (s = json_array_get(servers, i)); i++) {
 		char connections[CELL_BYTES], sent[CELL_BYTES], deferred[CELL_BYTES], bounced[CELL_BYTES];
-		const char *cells[] = { string_of(s, "display_name"), string_of(s, "method"), string_of(s, "state"),
-					connections, sent, deferred, bounced, string_of(s, "reason") };
+		const char *cells[] = { string_of(s, "display_name"),
+					string_of(s, "method"),
+					string_of(s, "state"),
+					connections,
+					sent,
+					deferred,
+					bounced,
+					string_of(s, "reason") };
 
 		format_number(connections, s, "connections");
 		format_number(sent, s, "sent");

@@ -66,10 +66,10 @@ static int add_option(struct filter *f, const char *command, int which, const ch
 int filter_parse(struct filter *f, const char *command, int argc, char **argv, bool may_json)
 {
 	static const struct option OPTIONS[] = {
-		{ "all", no_argument, NULL, 'a' },	   { "older", required_argument, NULL, 'o' },
+		{ "all", no_argument, NULL, 'a' },          { "older", required_argument, NULL, 'o' },
 		{ "sender", required_argument, NULL, 't' }, { "recipient", required_argument, NULL, 't' },
 		{ "domain", required_argument, NULL, 't' }, { "server", required_argument, NULL, 't' },
-		{ "json", no_argument, NULL, 'j' },	   { NULL, 0, NULL, 0 },
+		{ "json", no_argument, NULL, 'j' },         { NULL, 0, NULL, 0 },
 	};
 	int which, at = 0, status = 0;
 

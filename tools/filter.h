@@ -5,7 +5,8 @@
 #include "tools/command.h"
 
 struct filter {
-	json_t *object; /* {"ids":[...],"all":bool,"sender","recipient","domain","server","older_s"}: only what was given */
+	json_t *object; /* {"ids":[...],"all":bool,"sender","recipient","domain","server","older_s"}: only what was
+			   given */
 	bool is_json;   /* --json was among the arguments */
 	bool is_empty;  /* neither filter nor id */
 };

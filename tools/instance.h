@@ -15,8 +15,8 @@ struct instance {
 /* Reads the configuration (mistakes are printed). 0, or the exit status to end with. */
 int instance_open(struct instance *in, const struct command_context *c) MUST_CHECK;
 /*
- * For stop and status: a mistake made in the file since the start must not keep anybody from stopping what runs. Mistakes
- * are printed; where the spool is, is guessed from the file's text.
+ * For stop and status: a mistake made in the file since the start must not keep anybody from stopping what runs.
+ * Mistakes are printed; where the spool is, is guessed from the file's text.
  */
 int instance_open_anyway(struct instance *in, const struct command_context *c) MUST_CHECK;
 /* Also what the configuration names, as `check` does. */

@@ -7,8 +7,8 @@
  * Exit:       0; 1 nothing matched; 3 not running (status); 64 usage; 69 not running; 75 temporary; 77 not permitted;
  *             78 configuration.
  */
-#include "tools/command.h"
 #include "lib/conf.h"
+#include "tools/command.h"
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -29,11 +29,11 @@ static const struct {
 	{ "reload", command_reload, "", "read the configuration again",
 	  "A wrong configuration is refused with 78 and nothing changes.\n" },
 	{ "restart", command_restart, "[--timeout DURATION]", "stop and start", "As stop, then start.\n" },
-	{ "status", command_status, "[--json]", "processes, queue and servers",
-	  "Exits 0 when running, 3 when not.\n" },
+	{ "status", command_status, "[--json]", "processes, queue and servers", "Exits 0 when running, 3 when not.\n" },
 	{ "queue", command_queue, "[--json] [ID ...] [FILTER ...]", "what is queued and why",
 	  "With --json one object a line, with the field names of `postqueue -j`.\n"
-	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address, domain, .domain "
+	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address, domain, "
+	  ".domain "
 	  "or *.\nExits 1 when a FILTER matches nothing.\n" },
 	{ "retry", command_act, "ID ... | FILTER ...", "try messages again now", "FILTER as for queue, or --all.\n" },
 	{ "hold", command_act, "ID ... | FILTER ...", "keep messages back", "FILTER as for queue, or --all.\n" },
@@ -43,8 +43,8 @@ static const struct {
 };
 
 /* Promised by the interface, built later: an honest answer instead of "unknown command". */
-static const char *const LATER[] = { "test",	"show",	   "cat",   "suspend", "resume", "route", "presets", "login",
-				     "limits",	"forecast", "trace", "stats",	"top",	  "doctor" };
+static const char *const LATER[] = { "test",  "show",   "cat",      "suspend", "resume", "route", "presets",
+				     "login", "limits", "forecast", "trace",   "stats",  "top",   "doctor" };
 
 void command_complain(const char *format, ...)
 {
@@ -63,8 +63,9 @@ static void print_help(FILE *out)
 	fputs("usage: postern [-c FILE] COMMAND [ARGUMENT ...]\n\n", out);
 	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++)
 		fprintf(out, "  %-8s  %s\n", COMMANDS[i].name, COMMANDS[i].purpose);
-	fprintf(out, "\n-c FILE    the configuration; default %s\n"
-		     "`postern COMMAND --help` says more, postern(8) all.\n",
+	fprintf(out,
+		"\n-c FILE    the configuration; default %s\n"
+		"`postern COMMAND --help` says more, postern(8) all.\n",
 		conf_default_path());
 }
 

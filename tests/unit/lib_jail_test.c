@@ -1,19 +1,20 @@
-/* lib_jail_test.c - what is refused inside a jail, tried in a child each; as root also what ids and capabilities remain. */
+/* lib_jail_test.c - what is refused inside a jail, tried in a child each; as root also what ids and capabilities
+ * remain. */
 #include "lib/jail.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 /* cmocka last: it needs the four standard headers above */
 #include <cmocka.h>
 
@@ -178,8 +179,8 @@ static void read_status(pid_t pid, char *text, size_t size)
 static void test_what_remains(void **state UNUSED)
 {
 	static const char *const LINES[] = { "Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n",
-					     "CapPrm:\t0000000000000000\n",	   "CapEff:\t0000000000000000\n",
-					     "CapBnd:\t0000000000000000\n",	   "NoNewPrivs:\t1\n" };
+					     "CapPrm:\t0000000000000000\n",        "CapEff:\t0000000000000000\n",
+					     "CapBnd:\t0000000000000000\n",        "NoNewPrivs:\t1\n" };
 	char text[8192], byte;
 	int told[2];
 	pid_t pid;

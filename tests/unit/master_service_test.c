@@ -24,7 +24,8 @@ struct life {
 
 static const struct life LIVES[] = {
 	{ "starts and becomes ready",
-	  { { SERVICE_START, 0, SERVICE_STARTING, SERVICE_DO_SPAWN }, { SERVICE_READY, 5, SERVICE_UP, SERVICE_DO_ANNOUNCE } },
+	  { { SERVICE_START, 0, SERVICE_STARTING, SERVICE_DO_SPAWN },
+	    { SERVICE_READY, 5, SERVICE_UP, SERVICE_DO_ANNOUNCE } },
 	  2,
 	  0 },
 	{ "killed once: back at once",
@@ -141,8 +142,9 @@ static void test_stable_life_forgives(void **state UNUSED)
 /* No event in any state may start a second process beside a living one, or ask a missing one for anything. */
 static void test_table_is_sane(void **state UNUSED)
 {
-	static const bool HAS_PROCESS[SERVICE_STATE_COUNT] = { [SERVICE_STARTING] = true, [SERVICE_UP] = true,
-							       [SERVICE_ENDING] = true, [SERVICE_STOPPING] = true };
+	static const bool HAS_PROCESS[SERVICE_STATE_COUNT] = {
+		[SERVICE_STARTING] = true, [SERVICE_UP] = true, [SERVICE_ENDING] = true, [SERVICE_STOPPING] = true
+	};
 
 	for (unsigned from = 0; from < SERVICE_STATE_COUNT; from++) {
 		for (unsigned event = 0; event < SERVICE_EVENT_COUNT; event++) {
@@ -152,10 +154,12 @@ static void test_table_is_sane(void **state UNUSED)
 
 			if (action == SERVICE_DO_SPAWN && HAS_PROCESS[from] && !dies)
 				fail_msg("state %u, event %u: a second process", from, event);
-			if ((action == SERVICE_DO_ASK_END || action == SERVICE_DO_ASK_STOP || action == SERVICE_DO_KILL) &&
+			if ((action == SERVICE_DO_ASK_END || action == SERVICE_DO_ASK_STOP ||
+			     action == SERVICE_DO_KILL) &&
 			    !HAS_PROCESS[from])
 				fail_msg("state %u, event %u: nobody to ask", from, event);
-			if ((action == SERVICE_DO_SPAWN) != (s.state == SERVICE_STARTING && (from != SERVICE_STARTING || dies)))
+			if ((action == SERVICE_DO_SPAWN) !=
+			    (s.state == SERVICE_STARTING && (from != SERVICE_STARTING || dies)))
 				fail_msg("state %u, event %u: STARTING means started now", from, event);
 		}
 	}
