@@ -29,7 +29,7 @@ SANITIZED = "asan" in BUILD.name
 SLOW = 4 if SANITIZED else 1   # time-outs of tests are multiplied by this
 
 # Nothing of this may ever stand in a log.
-ALARMS = re.compile(r"BUG|Sanitizer|runtime error:|assertion|malformed packet|signal (4|6|7|8|11|31)\b|core dumped", re.I)
+ALARMS = re.compile(r"\bBUG\b|Sanitizer|runtime error:|assertion|malformed packet|signal (4|6|7|8|11|31)\b|core dumped", re.I)
 
 
 def wait_until(condition, timeout=20, what=None):

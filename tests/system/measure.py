@@ -81,14 +81,21 @@ def long_queue(mta, sink, count, seconds_watched):
     mta.wait_empty()
     mta.restart()
     base = scheduler_kb()
-    tomorrow = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(time.time() + 86400))
+
+    def send_after(seconds):
+        return time.strftime("X-Postern-Send-After: %a, %d %b %Y %H:%M:%S +0000\n", time.gmtime(time.time() + seconds))
+
+    tomorrow = send_after(86400)
     begin = time.monotonic()
     for i in range(count):
-        drop(i, f"X-Postern-Send-After: {tomorrow}\n")
+        drop(i, tomorrow)
     wait_until(is_taken, 600, "all to be taken")
     taken = time.monotonic() - begin
+    drop("first", send_after(6))                # due while nothing runs, so it is what a start finds to do
+    wait_until(is_taken)
     mta.stop()
-    drop("first")
+    time.sleep(7)
+    assert sink.count() == 1, "sent before its time"
     begin = time.monotonic()
     mta.start(timeout=60)
     ready = time.monotonic() - begin
