@@ -14,6 +14,7 @@
  */
 #include "scheduler/scheduler.h"
 #include "lib/log.h"
+#include "scheduler/bounce.h"
 #include "scheduler/control.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/finish.h"
@@ -363,6 +364,7 @@ static int after_jail(struct proc *p)
 		return EXIT_STATUS_TEMPORARY;
 	s->history = history_new(s->spool_fd, s->conf->history_ms);
 	open_channels(s);
+	bounce_sweep(s->spool_fd);
 	if (!boards_are_there(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
 	s->control = operator_open(s, PROC_FD_EXTRA);
