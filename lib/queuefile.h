@@ -3,8 +3,9 @@
  *   postern 1\n
  *   id=ID\n               arrival=MS-SINCE-1970\n      uid=UID\n
  *   size=BYTES\n          (of the message below, CRLF line ends)
- *   flags=WORDS\n         blank-separated: dots (some line begins with a dot), 8bit (a byte above 127 in the body),
- *                         utf8 (needs SMTPUTF8: 8-bit in an address or header)
+ *   flags=WORDS\n         blank-separated: dots (some line begins with a dot), 8bit (a byte above 127 in header or
+ *                         body), utf8 (needs SMTPUTF8: 8-bit in the local part of an address of the envelope; a header
+ *                         in UTF-8 alone goes out as it is, as it always has)
  *   priority=high|normal|bulk\n   server=NAME\n   send-after=MS\n   envid=XTEXT\n   ret=full|hdrs\n   (each optional)
  *   sender=ADDRESS\n      (empty: the null sender)
  *   rcpt=ADDRESS\n        one per recipient, in order; index 0 is the first. Optional DSN parameters follow a tab:

@@ -46,7 +46,7 @@ size_t field_name_length(struct slice line)
 		len++;
 	for (colon = len; colon < line.len && is_blank(line.ptr[colon]); colon++)
 		;
-	return colon < line.len && line.ptr[colon] == ':' ? len : 0;
+	return colon < line.len && line.ptr[colon] == ':' && len <= FIELD_NAME_MAX ? len : 0;
 }
 
 enum field_kind field_kind_of(struct slice name)

@@ -28,6 +28,8 @@ enum field_kind {
 	FIELD_KIND_COUNT
 };
 
+enum { FIELD_NAME_MAX = 255 }; /* a longer one is no field: it could not be sent in one line */
+
 struct field {
 	enum field_kind kind;
 	struct slice name;  /* without the blanks that may stand before the colon (RFC 5322 4.5) */

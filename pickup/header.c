@@ -46,7 +46,8 @@ enum header_extent header_measure(struct slice bytes, bool is_all, struct header
 			out->end = out->body = at;
 			return HEADER_WHOLE;
 		}
-		if (at == 0 && line.len >= sizeof(MBOX) - 1 && memcmp(line.ptr, MBOX, sizeof(MBOX) - 1) == 0) {
+		if (at == 0 && line.len >= sizeof(MBOX) - 1 && memcmp(line.ptr, MBOX, sizeof(MBOX) - 1) == 0 &&
+		    field_name_length(line) == 0) { /* "From : a@b" is a field */
 			out->begin = (size_t)(rest.ptr - bytes.ptr);
 			continue;
 		}
