@@ -18,6 +18,7 @@ struct waiter {
 	STAILQ_ENTRY(waiter) link;
 	uint32_t request, generation; /* of the scheduler that asked */
 };
+STAILQ_HEAD(waiter_list, waiter);
 
 struct question {
 	struct lookup *lookup;
@@ -35,7 +36,7 @@ struct lookup {
 	TAILQ_ENTRY(lookup) link;  /* in waiting, active or finished */
 	LIST_ENTRY(lookup) bucket; /* until it is finished */
 	struct lookups *all;
-	STAILQ_HEAD(, waiter) waiters;
+	struct waiter_list waiters;
 	enum resolve_kind kind;
 	uint16_t server;
 	char name[WIRE_NAME_SIZE]; /* A-labels, lower case; a literal as written */
@@ -55,7 +56,7 @@ struct lookups {
 	struct dns *dns;
 	const struct host_file *file;
 	struct channel *channel;
-	LIST_HEAD(, lookup) buckets[BUCKETS];
+	LIST_HEAD(lookup_bucket, lookup) buckets[BUCKETS];
 	struct lookup_list waiting, active, finished;
 	unsigned active_count, request_count;
 	uint64_t seed;
@@ -72,9 +73,9 @@ static struct lookup *find(struct lookups *all, enum resolve_kind kind, uint16_t
 {
 	struct lookup *l;
 
-	LIST_FOREACH(l, &all->buckets[bucket_of(kind, server, name)], bucket)
-	if (l->kind == kind && l->server == server && strcmp(l->name, name) == 0)
-		return l;
+	for (l = LIST_FIRST(&all->buckets[bucket_of(kind, server, name)]); l; l = LIST_NEXT(l, bucket))
+		if (l->kind == kind && l->server == server && strcmp(l->name, name) == 0)
+			return l;
 	return NULL;
 }
 
@@ -104,7 +105,7 @@ static void drop_waiter(struct lookup *l)
 /* Those of schedulers up to this generation. */
 static void drop_waiters(struct lookup *l, uint32_t last_generation)
 {
-	STAILQ_HEAD(, waiter) all = STAILQ_HEAD_INITIALIZER(all);
+	struct waiter_list all = STAILQ_HEAD_INITIALIZER(all);
 	struct waiter *w;
 
 	STAILQ_CONCAT(&all, &l->waiters);
@@ -378,7 +379,10 @@ void lookups_add(struct lookups *all, const struct msg_resolve *request, uint32_
 		add_waiter(l, request->request, generation);
 		snprintf(l->name, sizeof(l->name), "%s", buf_text(&name));
 		LIST_INSERT_HEAD(&all->buckets[bucket_of(l->kind, l->server, l->name)], l, bucket);
-		TAILQ_INSERT_TAIL(&all->waiting, l, link);
+		if (l->kind == RESOLVE_HOST) /* relays are few, and much hangs on each */
+			TAILQ_INSERT_HEAD(&all->waiting, l, link);
+		else
+			TAILQ_INSERT_TAIL(&all->waiting, l, link);
 		start_waiting(all);
 	}
 	buf_release(&name);
@@ -399,10 +403,10 @@ void lookups_forget(struct lookups *all, uint32_t last_generation)
 		LIST_REMOVE(l, bucket);
 		free_lookup(l);
 	}
-	TAILQ_FOREACH(l, &all->active, link)
-	drop_waiters(l, last_generation);
-	TAILQ_FOREACH(l, &all->finished, link)
-	drop_waiters(l, last_generation);
+	for (l = TAILQ_FIRST(&all->active); l; l = TAILQ_NEXT(l, link))
+		drop_waiters(l, last_generation);
+	for (l = TAILQ_FIRST(&all->finished); l; l = TAILQ_NEXT(l, link))
+		drop_waiters(l, last_generation);
 	send_finished(all);
 }
 

@@ -7,7 +7,7 @@
 #include "resolver/host.h"
 
 enum {
-	LOOKUP_ACTIVE_MAX = 256,    /* under way in DNS at a time */
+	LOOKUP_ACTIVE_MAX = 500,    /* under way in DNS at a time */
 	LOOKUP_REQUESTS_MAX = 20000 /* known at a time, those that wait included; more are TEMPORARY at once */
 };
 

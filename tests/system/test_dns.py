@@ -269,9 +269,6 @@ def test_dn18_first_success_after_an_outage(resolver, odd_dns):
     for i in range(6):
         assert child.ask(f"early{i}.example")["status"] == TEMPORARY
     dns.start()
-    names = iter(range(1000))  # a name that failed is not asked for again within five seconds
-    dns.zone.update({f"late{i}.example A": ["192.0.2.1"] for i in range(1000)})
-    wait_until(lambda: child.ask(f"late{next(names)}.example")["status"] == OK, timeout=5)
     assert child.names("a.example") == ["mx.a.example"]
 
 
@@ -356,11 +353,11 @@ def test_same_name_is_looked_up_once(resolver, odd_dns):
 
 def test_many_at_a_time_with_silent_ones(resolver, odd_dns):
     zone = {f"d{i}.example A": [f"10.0.{i // 250}.{i % 250 + 1}"] for i in range(1500)}
-    zone.update({f"s{i}.example": "silent" for i in range(50)})
+    zone.update({f"s{i}.example": "silent" for i in range(400)})
     child = resolver(odd_dns(zone).conf("3s"))
-    wanted = {child.put(f"d{i}.example"): OK for i in range(1500)}
-    for i in range(50):
-        wanted[child.put(f"s{i}.example")] = TEMPORARY
+    wanted = {child.put(f"s{i}.example"): TEMPORARY for i in range(400)}
+    for i in range(1500):
+        wanted[child.put(f"d{i}.example")] = OK
     got = {}
     while len(got) < len(wanted):
         answer = child.get(timeout=30)
