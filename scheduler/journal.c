@@ -32,7 +32,7 @@ struct journal *journal_open(const char *dir, bool *is_rebuilt)
 {
 	struct store_options options = {
 		.dir = dir,
-		.cache_bytes = 1u << 20,
+		.cache_bytes = 512u << 10,
 		.checkpoint_bytes = 16u << 20,
 		.ballast_bytes = 40u << 20,
 	};
