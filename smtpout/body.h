@@ -5,7 +5,7 @@
 #include <sys/types.h>
 
 enum {
-	BODY_CHUNK = 64 * 1024,             /* read at once; a message up to this size leaves in one write */
+	BODY_CHUNK = 64 * 1024,           /* read at once; a message up to this size leaves in one write */
 	BODY_OUT_MAX = 2 * BODY_CHUNK + 8 /* what a chunk of nothing but dots and line ends can become */
 };
 

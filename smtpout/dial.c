@@ -96,8 +96,8 @@ static void fail_attempt(struct attempt *a, int error)
 
 	d->last = a->address;
 	d->error = strerrordesc_np(error) ? strerrordesc_np(error) : "unknown error";
-	d->is_local = error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
-		      error == EACCES || error == EPERM;
+	d->is_local = error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS ||
+		      error == ENOMEM || error == EACCES || error == EPERM;
 	end_attempt(a);
 	d->next_ms = 0; /* the next one need not wait any longer */
 }

@@ -11,10 +11,10 @@ struct dial;
 
 /* How it ended; all borrowed until the callback returns, but for fd, which the callee owns. */
 struct dial_end {
-	int fd;                            /* connected, non-blocking, TCP_NODELAY; -1: every address failed */
+	int fd;                             /* connected, non-blocking, TCP_NODELAY; -1: every address failed */
 	const struct host_address *address; /* the winner, or the last that failed; NULL when none could be tried */
-	const char *error;                 /* "Connection refused" and so on */
-	bool is_local;                     /* our side: no descriptor, no local port */
+	const char *error;                  /* "Connection refused" and so on */
+	bool is_local;                      /* our side: no descriptor, no local port */
 };
 
 typedef void (*dial_cb)(void *arg, const struct dial_end *end);

@@ -17,11 +17,12 @@ enum ehlo_features {
 };
 
 struct ehlo {
-	unsigned features;                /* enum ehlo_features */
-	uint64_t size_limit_bytes;        /* 0: none given, or not a number that fits */
-	uint32_t rcpt_limit, mail_limit;  /* RFC 9422 RCPTMAX, MAILMAX; 0: none given */
+	unsigned features;               /* enum ehlo_features */
+	uint64_t size_limit_bytes;       /* 0: none given, or not a number that fits */
+	uint32_t rcpt_limit, mail_limit; /* RFC 9422 RCPTMAX, MAILMAX; 0: none given */
 };
 
-/* `text` is the reply's text, lines joined by LF; its first line greets. Unknown and broken keywords are passed over. */
+/* `text` is the reply's text, lines joined by LF; its first line greets. Unknown and broken keywords are passed over.
+ */
 void ehlo_parse(struct slice text, struct ehlo *out);
 #endif

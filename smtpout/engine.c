@@ -160,12 +160,13 @@ uint8_t engine_reply_outcome(struct engine *e, struct engine_mail *m, enum engin
 	struct buf text;
 
 	if (r->code >= 400)
-		return add_outcome(m, make_outcome(r->code >= 500 ? VERDICT_PERMANENT : VERDICT_TEMPORARY, FAILURE_REPLY,
-						   r->code, engine_reply_dsn(r), engine_said(e, step, r)));
+		return add_outcome(m,
+				   make_outcome(r->code >= 500 ? VERDICT_PERMANENT : VERDICT_TEMPORARY, FAILURE_REPLY,
+						r->code, engine_reply_dsn(r), engine_said(e, step, r)));
 	buf_init(&text, 2 * ENGINE_TEXT_MAX);
 	put_reply(&text, r, ENGINE_TEXT_MAX - 4);
-	return add_outcome(m, make_outcome(VERDICT_DELIVERED, FAILURE_NONE, r->code, engine_reply_dsn(r),
-					   buf_detach(&text)));
+	return add_outcome(
+		m, make_outcome(VERDICT_DELIVERED, FAILURE_NONE, r->code, engine_reply_dsn(r), buf_detach(&text)));
 }
 
 static void settle_rest(struct engine_mail *m, uint8_t outcome)
@@ -208,7 +209,8 @@ void engine_mail_over(struct engine *e, unsigned index)
 	struct engine_mail *m = e->mail[index];
 
 	if (has_unsettled(m))
-		BUG("a mail is over with %u of %u recipients undecided", m->rcpt_count - m->rcpt_answered, m->rcpt_count);
+		BUG("a mail is over with %u of %u recipients undecided", m->rcpt_count - m->rcpt_answered,
+		    m->rcpt_count);
 	m->stage = MAIL_OVER;
 	m->next_over = NULL;
 	if (e->last_over)
@@ -317,7 +319,8 @@ void engine_lost(struct engine *e, bool is_timeout, const char *error)
 	if (is_timeout)
 		text = xasprintf("conversation with %s timed out while %s", e->peer, progress(e));
 	else
-		text = xasprintf("lost connection with %s while %s%s%s", e->peer, progress(e), error[0] ? ": " : "", error);
+		text = xasprintf("lost connection with %s while %s%s%s", e->peer, progress(e), error[0] ? ": " : "",
+				 error);
 	engine_end(e, e->state == ENGINE_HANDSHAKE ? FAILURE_TLS : FAILURE_LOST, 0, "4.4.2", text);
 	free(text);
 }
@@ -355,7 +358,8 @@ static bool check_mail(struct engine *e, struct engine_mail *m)
 
 	if (e->ehlo.size_limit_bytes > 0 && m->size_bytes > e->ehlo.size_limit_bytes) {
 		text = xasprintf("message size %llu exceeds size limit %llu of server %s",
-				 (unsigned long long)m->size_bytes, (unsigned long long)e->ehlo.size_limit_bytes, e->peer);
+				 (unsigned long long)m->size_bytes, (unsigned long long)e->ehlo.size_limit_bytes,
+				 e->peer);
 		engine_mail_settle(m, VERDICT_PERMANENT, FAILURE_CAPABILITY, "5.3.4", text);
 	} else if (needs_utf8(m) && !(e->ehlo.features & EHLO_SMTPUTF8)) {
 		text = xasprintf("SMTPUTF8 is required, but was not offered by host %s", e->peer);

@@ -33,7 +33,8 @@ enum engine_step {
 	STEP_RCPT,
 	STEP_DATA,
 	STEP_DOT,
-	STEP_EMPTY_DOT, /* closes a transaction whose recipients were all refused though DATA was granted; RFC 2920 3.1 */
+	STEP_EMPTY_DOT, /* closes a transaction whose recipients were all refused though DATA was granted; RFC 2920 3.1
+			 */
 	STEP_RSET,
 	STEP_QUIT,
 	STEP_COUNT
@@ -46,7 +47,7 @@ enum engine_action {
 	ENGINE_MAIL_DONE, /* *mail is handed back, every recipient has an outcome */
 	ENGINE_UP,        /* greeted and, where asked, encrypted: engine->ehlo holds */
 	ENGINE_SEND,      /* write engine->out, then engine_sent() */
-	ENGINE_BODY,      /* send *mail's message; with its last bytes call engine_dot_sent() and write engine->out behind */
+	ENGINE_BODY, /* send *mail's message; with its last bytes call engine_dot_sent() and write engine->out behind */
 	ENGINE_START_TLS, /* shake hands, then engine_secured(); close when that fails */
 	ENGINE_CLOSE,
 };
@@ -59,7 +60,7 @@ struct engine_outcome {
 	uint8_t verdict, cause; /* enum verdict, enum failure_cause */
 	uint16_t code;          /* of the reply; 0: there was none */
 	char dsn[REPLY_DSN_MAX];
-	char *text;             /* printable UTF-8, at most ENGINE_TEXT_MAX bytes; owned */
+	char *text; /* printable UTF-8, at most ENGINE_TEXT_MAX bytes; owned */
 };
 
 enum engine_stage { MAIL_WAITING, MAIL_ENVELOPE, MAIL_BODY, MAIL_AFTER_DOT, MAIL_OVER };
@@ -95,7 +96,7 @@ struct engine {
 	unsigned mail_count; /* taken so far on this connection */
 	struct engine_mail *mail[ENGINE_MAILS];
 	struct engine_mail *first_over, *last_over;
-	struct buf out; /* commands to write */
+	struct buf out;            /* commands to write */
 	uint8_t fifo[ENGINE_FIFO]; /* enum engine_step: replies owed, oldest first */
 	unsigned fifo_first, fifo_count, fifo_unsent;
 	struct engine_outcome failure; /* why the session is over; cause FAILURE_NONE: in order */

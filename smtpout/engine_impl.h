@@ -29,7 +29,7 @@ uint8_t engine_reply_outcome(struct engine *e, struct engine_mail *m, enum engin
 /* "host PEER said: 550 text (in reply to STEP command)"; caller frees */
 char *engine_said(const struct engine *e, enum engine_step step, const struct reply *r);
 const char *engine_reply_dsn(const struct reply *r); /* the server's, or X.0.0 */
-void engine_go_on(struct engine *e);           /* starts what can start now */
+void engine_go_on(struct engine *e);                 /* starts what can start now */
 void engine_send_rcpt(struct engine *e, struct engine_mail *m);
 void engine_send_data(struct engine *e);
 void engine_send_hello(struct engine *e);

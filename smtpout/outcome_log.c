@@ -92,8 +92,9 @@ static void format_fields(const struct outcome_line *l, struct outcome_fields *f
 
 static void fill_pairs(const struct outcome_line *l, struct outcome_fields *f, const char *status)
 {
-	const char *pairs[] = { "to",     f->rcpt, "relay", l->relay, "delay",  f->delay,  "delays",  f->delays,  "dsn", l->dsn,
-				"status", status,  "text",  l->text,  "server", f->server, "attempt", f->attempt, NULL,  NULL, NULL };
+	const char *pairs[] = { "to",      f->rcpt,   "relay",   l->relay,   "delay", f->delay, "delays",
+				f->delays, "dsn",     l->dsn,    "status",   status,  "text",   l->text,
+				"server",  f->server, "attempt", f->attempt, NULL,    NULL,     NULL };
 
 	_Static_assert(sizeof(pairs) <= sizeof(f->pairs), "room for the pairs");
 	memcpy(f->pairs, pairs, sizeof(pairs));
@@ -111,7 +112,8 @@ bool outcome_log_format(struct buf *out, const struct outcome_line *l, struct ou
 		return false;
 	format_fields(l, f);
 	if (!status) {
-		buf_printf(out, "not sent to %s through server %s, the next one is tried: %s", f->rcpt, f->server, l->text);
+		buf_printf(out, "not sent to %s through server %s, the next one is tried: %s", f->rcpt, f->server,
+			   l->text);
 		f->pairs[0] = NULL;
 		return false;
 	}

@@ -60,7 +60,8 @@ static void take_dsn(struct reply_parser *p, struct slice text)
 	p->dsn[len] = '\0';
 }
 
-/* The code of one line; 0 when there is none. The second digit is not judged: servers in use answer 571 and the like. */
+/* The code of one line; 0 when there is none. The second digit is not judged: servers in use answer 571 and the like.
+ */
 static unsigned line_code(struct slice line)
 {
 	if (line.len < 3 || line.ptr[0] < '1' || line.ptr[0] > '5' || !is_digit(line.ptr[1]) || !is_digit(line.ptr[2]))

@@ -15,14 +15,15 @@ enum reply_result {
 struct reply {
 	unsigned code;           /* 100 to 599 */
 	char dsn[REPLY_DSN_MAX]; /* enhanced status code whose class fits the code; "" when the server gave none */
-	struct slice text;       /* what follows the codes, lines joined by LF; any byte but LF. Borrowed, see reply_parse() */
+	struct slice
+		text; /* what follows the codes, lines joined by LF; any byte but LF. Borrowed, see reply_parse() */
 };
 
 struct reply_parser {
 	unsigned code, lines; /* of the reply that has begun; lines 0: none */
 	size_t bytes;
 	char dsn[REPLY_DSN_MAX];
-	struct buf text;      /* lines before the last; empty for one-line replies, so they cost no copy */
+	struct buf text; /* lines before the last; empty for one-line replies, so they cost no copy */
 	const char *why;
 };
 

@@ -22,11 +22,11 @@ struct report_book {
 	const struct conf *conf;
 	report_slot_cb on_slot_free;
 	void *arg;
-	struct kept **ring; /* by sequence; NULL: acknowledged */
-	uint32_t cap;       /* a power of two */
+	struct kept **ring;   /* by sequence; NULL: acknowledged */
+	uint32_t cap;         /* a power of two */
 	uint32_t first, next; /* sequences kept: first <= s < next */
-	uint32_t unsent;    /* the next to send */
-	uint32_t unflushed; /* reports before it are in the pipe, off the board */
+	uint32_t unsent;      /* the next to send */
+	uint32_t unflushed;   /* reports before it are in the pipe, off the board */
 	unsigned kept_count;
 	bool is_paused;
 	struct waiting *head, *tail;
@@ -170,10 +170,20 @@ static void send_report(struct report_book *b, uint32_t sequence, const struct r
 	struct msg_head head = channel_head(b->ch);
 	struct packet p;
 	struct msg_report m = {
-		.sequence = sequence, .session = r->session, .server = r->server, .queue_id = r->queue_id,
-		.group = r->group, .attempt = r->attempt, .verdict = r->verdict, .cause = r->cause,
-		.was_seen = r->was_seen, .last = r->is_last, .code = r->code, .dsn = cut(r->dsn, 16),
-		.text = cut(r->text, REPORT_TEXT_MAX), .relay = cut(r->relay, REPORT_RELAY_MAX),
+		.sequence = sequence,
+		.session = r->session,
+		.server = r->server,
+		.queue_id = r->queue_id,
+		.group = r->group,
+		.attempt = r->attempt,
+		.verdict = r->verdict,
+		.cause = r->cause,
+		.was_seen = r->was_seen,
+		.last = r->is_last,
+		.code = r->code,
+		.dsn = cut(r->dsn, 16),
+		.text = cut(r->text, REPORT_TEXT_MAX),
+		.relay = cut(r->relay, REPORT_RELAY_MAX),
 		.rcpts = { .values = r->index, .count = (uint16_t)r->rcpt_count },
 	};
 
@@ -248,9 +258,17 @@ static void log_outcome(const struct report_book *b, const struct report *r, enu
 			uint32_t next_s)
 {
 	struct outcome_line line = {
-		.relay = r->relay, .dsn = r->dsn, .text = r->text, .server = b->conf->server[r->server].name,
-		.arrived = r->arrived, .scheduled = r->scheduled, .active = r->active, .begun = r->begun, .done = r->done,
-		.attempt = r->attempt, .disposition = disposition,
+		.relay = r->relay,
+		.dsn = r->dsn,
+		.text = r->text,
+		.server = b->conf->server[r->server].name,
+		.arrived = r->arrived,
+		.scheduled = r->scheduled,
+		.active = r->active,
+		.begun = r->begun,
+		.done = r->done,
+		.attempt = r->attempt,
+		.disposition = disposition,
 	};
 	struct outcome_fields fields;
 	struct buf text;
@@ -288,7 +306,8 @@ void report_book_acknowledge(struct report_book *b, const struct msg_report_ack 
 		uint32_t sequence = msg_u32(&ack->triples, i);
 		struct kept *k;
 
-		/* Only what was sent can be durable: anything else is a mistake of the scheduler's, or an old packet. */
+		/* Only what was sent can be durable: anything else is a mistake of the scheduler's, or an old packet.
+		 */
 		if (sequence - b->first >= b->next - b->first || (int32_t)(b->unsent - sequence) <= 0)
 			continue;
 		k = *slot_of(b, sequence);

@@ -24,10 +24,10 @@ struct report {
 	bool was_seen, is_last;
 	const char *dsn, *text, *relay;
 	unsigned rcpt_count;
-	const uint32_t *index;     /* of the recipients in the queue file */
-	const struct slice *rcpt;  /* their addresses, for the log; NULL: unknown, nothing will be logged */
+	const uint32_t *index;    /* of the recipients in the queue file */
+	const struct slice *rcpt; /* their addresses, for the log; NULL: unknown, nothing will be logged */
 	struct wall arrived, scheduled, active, begun, done;
-	int board_slot;            /* to erase and give back; -1: none */
+	int board_slot; /* to erase and give back; -1: none */
 };
 
 typedef void (*report_slot_cb)(void *arg, unsigned board_slot);

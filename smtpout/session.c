@@ -65,8 +65,12 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 	struct msg_head head = channel_head(ch);
 	struct packet p;
 	struct msg_session_down m = {
-		.session = s->id, .server = s->server_index, .cause = why->cause, .code = why->code,
-		.dsn = slice_of(why->dsn), .text = slice_of(why->text ? why->text : ""),
+		.session = s->id,
+		.server = s->server_index,
+		.cause = why->cause,
+		.code = why->code,
+		.dsn = slice_of(why->dsn),
+		.text = slice_of(why->text ? why->text : ""),
 		.relay = slice_of(s->relay ? s->relay : "none"),
 	};
 
@@ -216,8 +220,11 @@ static void tell_up(struct session *s)
 	struct msg_head head = channel_head(report_book_channel(s->w->book));
 	struct packet p;
 	struct msg_session_up m = {
-		.session = s->id, .relay = slice_of(s->relay), .size_limit = s->engine.ehlo.size_limit_bytes,
-		.rcpt_limit = s->engine.ehlo.rcpt_limit, .mail_limit = s->engine.ehlo.mail_limit,
+		.session = s->id,
+		.relay = slice_of(s->relay),
+		.size_limit = s->engine.ehlo.size_limit_bytes,
+		.rcpt_limit = s->engine.ehlo.rcpt_limit,
+		.mail_limit = s->engine.ehlo.mail_limit,
 	};
 
 	s->was_up = true;
@@ -337,8 +344,8 @@ static void on_dial(void *arg, const struct dial_end *end)
 
 	name_peer(s, end->address);
 	if (end->fd < 0) {
-		char *text = end->address ? xasprintf("connect to %s: %s", s->relay, end->error) :
-					    xasprintf("connect to %s: %s", s->host, end->error);
+		char *text = end->address ? xasprintf("connect to %s: %s", s->relay, end->error)
+					  : xasprintf("connect to %s: %s", s->host, end->error);
 
 		session_fail_connection(s, end->is_local ? FAILURE_LOCAL : FAILURE_CONNECT, "4.4.1", text);
 		return;
@@ -391,14 +398,16 @@ bool session_open(struct worker *w, const struct msg_connect *m)
 	s->timer = loop_timer_new(w->loop, on_timer, s);
 	table_add(&w->sessions, &s->node, s->id);
 	if (w->is_draining || w->sessions.count > WORKER_SESSIONS_MAX) {
-		struct engine_outcome why = { .cause = FAILURE_LOCAL, .dsn = "4.3.2",
+		struct engine_outcome why = { .cause = FAILURE_LOCAL,
+					      .dsn = "4.3.2",
 					      .text = (char *)"this process takes no more sessions" };
 
 		session_down(s, &why);
 		return true;
 	}
 	if (!w->policy[m->server] && s->server->tls != TLS_NONE && s->server->tls != TLS_OPPORTUNISTIC) {
-		struct engine_outcome why = { .cause = FAILURE_TLS, .dsn = "4.7.5",
+		struct engine_outcome why = { .cause = FAILURE_TLS,
+					      .dsn = "4.7.5",
 					      .text = (char *)"the certificates of this server could not be loaded" };
 
 		session_down(s, &why);

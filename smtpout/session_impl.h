@@ -15,25 +15,25 @@ struct session {
 	uint8_t host_index, host_count;
 	char *hosts; /* as they came, decoded again when needed: a struct hosts is 8 KiB */
 	size_t hosts_len;
-	char *host;           /* the name of the one in hand */
-	char *peer, *relay;   /* "HOST[ADDR]", "HOST[ADDR]:PORT" or "none" */
+	char *host;         /* the name of the one in hand */
+	char *peer, *relay; /* "HOST[ADDR]", "HOST[ADDR]:PORT" or "none" */
 	struct dial *dial;
 	struct transport io;
 	struct engine engine;
 	struct reply_parser parser;
-	struct buf input;     /* a line that has not ended */
-	struct buf output;    /* what the socket did not take */
+	struct buf input;  /* a line that has not ended */
+	struct buf output; /* what the socket did not take */
 	struct body body;
-	struct delivery *sending; /* whose body is on its way */
+	struct delivery *sending;                /* whose body is on its way */
 	struct delivery *first, *last, *next_up; /* all; next_up: the first that the engine has not got */
 	unsigned delivery_count;
 	struct loop_timer *timer;
-	int64_t armed_ms;     /* when the timer fires; 0: not set. Early is fine: it looks again */
-	int64_t since_ms;     /* the oldest owed reply is waited for since */
+	int64_t armed_ms;                      /* when the timer fires; 0: not set. Early is fine: it looks again */
+	int64_t since_ms;                      /* the oldest owed reply is waited for since */
 	const struct engine_mail *envelope_of; /* whose envelope is under way; compared, never followed */
 	int64_t output_since_ms, envelope_since_ms; /* 0: no output waits; no envelope is under way */
 	uint64_t output_bytes;                      /* taken by the socket since then */
-	struct engine_outcome failure; /* the best known reason while hosts are tried; cause 0: none */
+	struct engine_outcome failure;              /* the best known reason while hosts are tried; cause 0: none */
 	bool has_engine, is_shaking_hands, is_clear_only, was_up, is_hanging_up, is_dead;
 };
 
@@ -52,7 +52,7 @@ bool session_has_output(const struct session *s);
 int64_t session_deadline(const struct session *s); /* milliseconds of clock_mono(); 0: none */
 
 /* session_mail.c */
-void session_feed(struct session *s); /* gives the engine what it wants */
+void session_feed(struct session *s);                       /* gives the engine what it wants */
 void session_finish(struct session *s, struct delivery *d); /* reports its outcomes and forgets it */
-void session_hand_back(struct session *s); /* what the engine has not got is reported as unsent */
+void session_hand_back(struct session *s);                  /* what the engine has not got is reported as unsent */
 #endif

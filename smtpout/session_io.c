@@ -3,8 +3,8 @@
 #include <errno.h>
 
 enum {
-	MIN_BYTES_PER_S = 1000,        /* a server that takes less is given up, RFC 5321 names no figure */
-	ENVELOPE_TIMEOUTS = 4,         /* MAIL to DATA's reply as a whole: a tarpit of 100 slow RCPTs ends here */
+	MIN_BYTES_PER_S = 1000, /* a server that takes less is given up, RFC 5321 names no figure */
+	ENVELOPE_TIMEOUTS = 4,  /* MAIL to DATA's reply as a whole: a tarpit of 100 slow RCPTs ends here */
 	QUIT_TIMEOUT_MS = 10 * 1000,
 	OUTPUT_BYTES_MAX = 1024 * 1024 /* waiting in one session; more would be our bug */
 };
@@ -145,8 +145,8 @@ static void send_last(struct session *s)
 
 static void broken_body(struct session *s)
 {
-	char *why = errno ? xasprintf("the queue file cannot be read: %s", strerrordesc_np(errno)) :
-			    xstrdup("the queue file is shorter than it says");
+	char *why = errno ? xasprintf("the queue file cannot be read: %s", strerrordesc_np(errno))
+			  : xstrdup("the queue file is shorter than it says");
 
 	engine_broken_here(&s->engine, why);
 	free(why);

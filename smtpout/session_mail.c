@@ -22,9 +22,18 @@ static void unlink_delivery(struct session *s, struct delivery *d)
 static struct report report_about(const struct session *s, const struct delivery *d)
 {
 	return (struct report){
-		.session = s->id, .server = s->server_index, .group = d->group, .attempt = d->attempt,
-		.queue_id = d->queue_id, .relay = s->relay, .arrived = d->arrived, .scheduled = d->scheduled,
-		.active = d->active, .begun = d->begun, .done = clock_wall(), .board_slot = -1,
+		.session = s->id,
+		.server = s->server_index,
+		.group = d->group,
+		.attempt = d->attempt,
+		.queue_id = d->queue_id,
+		.relay = s->relay,
+		.arrived = d->arrived,
+		.scheduled = d->scheduled,
+		.active = d->active,
+		.begun = d->begun,
+		.done = clock_wall(),
+		.board_slot = -1,
 	};
 }
 
@@ -146,9 +155,18 @@ void session_refuse(struct worker *w, const struct msg_deliver *m)
 {
 	struct delivery *d = delivery_new(m);
 	struct report r = {
-		.session = m->session, .group = m->group, .attempt = m->attempt, .queue_id = m->queue_id,
-		.verdict = VERDICT_UNSENT, .is_last = true, .dsn = "", .text = "", .relay = "none",
-		.rcpt_count = d->rcpt_count, .index = d->index, .board_slot = -1,
+		.session = m->session,
+		.group = m->group,
+		.attempt = m->attempt,
+		.queue_id = m->queue_id,
+		.verdict = VERDICT_UNSENT,
+		.is_last = true,
+		.dsn = "",
+		.text = "",
+		.relay = "none",
+		.rcpt_count = d->rcpt_count,
+		.index = d->index,
+		.board_slot = -1,
 	};
 
 	report_book_add(w->book, &r);
@@ -162,8 +180,12 @@ void session_tell_inflight(struct session *s)
 
 	for (const struct delivery *d = s->first; d; d = d->next) {
 		struct msg_inflight m = {
-			.session = s->id, .server = s->server_index, .queue_id = d->queue_id, .group = d->group,
-			.attempt = d->attempt, .rcpt_count = (uint16_t)d->rcpt_count,
+			.session = s->id,
+			.server = s->server_index,
+			.queue_id = d->queue_id,
+			.group = d->group,
+			.attempt = d->attempt,
+			.rcpt_count = (uint16_t)d->rcpt_count,
 		};
 
 		msg_encode_inflight(&p, &head, &m);

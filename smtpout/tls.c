@@ -204,7 +204,8 @@ static enum io_result judge(struct tls_conn *c, int rc, int saved_errno)
 	else if (code != 0 && ERR_reason_error_string(code))
 		snprintf(c->error, sizeof(c->error), "%s", ERR_reason_error_string(code));
 	else
-		snprintf(c->error, sizeof(c->error), "%s", saved_errno ? strerrordesc_np(saved_errno) : "connection closed");
+		snprintf(c->error, sizeof(c->error), "%s",
+			 saved_errno ? strerrordesc_np(saved_errno) : "connection closed");
 	return IO_FAILED;
 }
 

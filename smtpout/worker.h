@@ -23,9 +23,9 @@ struct worker {
 	struct tls_policy **policy; /* one per server; NULL where TLS is off */
 	struct table sessions;      /* by id */
 	bool is_draining;
-	char *input;                /* WORKER_INPUT_BYTES, used within one callback */
-	struct buf output;          /* likewise */
-	unsigned slot_count;        /* board slots that are free, on top of slot[] */
+	char *input;         /* WORKER_INPUT_BYTES, used within one callback */
+	struct buf output;   /* likewise */
+	unsigned slot_count; /* board slots that are free, on top of slot[] */
 	uint16_t slot[BOARD_SLOTS];
 };
 

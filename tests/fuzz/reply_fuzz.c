@@ -42,8 +42,9 @@ static void act(struct fuzzed *f)
 		if (f->given < MAILS && engine_wants_mail(&f->e)) {
 			struct engine_mail *m = &f->mail[f->given++];
 
-			*m = (struct engine_mail){ .sender = { "s@y.example", 11 }, .rcpt = RCPT, .rcpt_count = RCPTS,
-						   .size_bytes = 1000 };
+			*m = (struct engine_mail){
+				.sender = { "s@y.example", 11 }, .rcpt = RCPT, .rcpt_count = RCPTS, .size_bytes = 1000
+			};
 			engine_take_mail(&f->e, m);
 			continue;
 		}

@@ -1,5 +1,6 @@
 /* HS39: whatever the message, the wire has one end of data, and undoing the dots gives the message back. */
 #include "smtpout/body.h"
+#include <cmocka.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,7 +8,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 static const struct row {
 	const char *body, *wire;
@@ -23,7 +23,7 @@ static const struct row {
 	{ "a.b\r\n", "a.b\r\n.\r\n" },
 	{ "\r\n", "\r\n.\r\n" },
 	{ "\r\n\r\n", "\r\n\r\n.\r\n" },
-	{ "a\n.\nb", "a\n..\nb\r\n.\r\n" },     /* no spool holds this; never let it end the data early */
+	{ "a\n.\nb", "a\n..\nb\r\n.\r\n" }, /* no spool holds this; never let it end the data early */
 	{ "a\r\n.\rb\r\n", "a\r\n..\rb\r\n.\r\n" },
 	{ "a\r.\r\n", "a\r.\r\n.\r\n" },
 	{ "a\r", "a\r\r\n.\r\n" },
@@ -50,7 +50,9 @@ static void test_stuffing_in_pieces(void **state)
 			buf_init(&out, 1000);
 			body_init(&b, -1, 0, body.len, true);
 			for (size_t at = 0; at < body.len; at += step)
-				body_stuff(&b, (struct slice){ body.ptr + at, body.len - at < step ? body.len - at : step }, &out);
+				body_stuff(&b,
+					   (struct slice){ body.ptr + at, body.len - at < step ? body.len - at : step },
+					   &out);
 			body_end(&b, &out);
 			assert_string_equal(buf_text(&out), ROWS[i].wire);
 			buf_release(&out);

@@ -1,9 +1,9 @@
 /* What servers say they can do, rightly and wrongly. */
 #include "smtpout/ehlo.h"
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <cmocka.h>
 
 static const struct row {
 	const char *text;
@@ -15,7 +15,8 @@ static const struct row {
 	{ "mx.example", 0, 0, 0, 0 },
 	{ "PIPELINING", 0, 0, 0, 0 }, /* the first line greets */
 	{ "mx\nPIPELINING\n8BITMIME\nENHANCEDSTATUSCODES\nSTARTTLS\nSMTPUTF8\nDSN\nCHUNKING",
-	  EHLO_PIPELINING | EHLO_8BITMIME | EHLO_ENHANCEDSTATUSCODES | EHLO_STARTTLS | EHLO_SMTPUTF8 | EHLO_DSN | EHLO_CHUNKING,
+	  EHLO_PIPELINING | EHLO_8BITMIME | EHLO_ENHANCEDSTATUSCODES | EHLO_STARTTLS | EHLO_SMTPUTF8 | EHLO_DSN |
+		  EHLO_CHUNKING,
 	  0, 0, 0 },
 	{ "mx\npipelining\nSiZe 10", EHLO_PIPELINING | EHLO_SIZE, 10, 0, 0 },
 	{ "mx\nSIZE", EHLO_SIZE, 0, 0, 0 },
@@ -45,8 +46,8 @@ static void test_rows(void **state)
 
 		memset(&e, 0xff, sizeof(e));
 		ehlo_parse(slice_of(ROWS[i].text), &e);
-		if (e.features != ROWS[i].features || e.size_limit_bytes != ROWS[i].size || e.rcpt_limit != ROWS[i].rcpt ||
-		    e.mail_limit != ROWS[i].mail)
+		if (e.features != ROWS[i].features || e.size_limit_bytes != ROWS[i].size ||
+		    e.rcpt_limit != ROWS[i].rcpt || e.mail_limit != ROWS[i].mail)
 			fail_msg("\"%s\": features %#x size %llu limits %u %u", ROWS[i].text, e.features,
 				 (unsigned long long)e.size_limit_bytes, e.rcpt_limit, e.mail_limit);
 	}

@@ -1,9 +1,9 @@
 /* Replies as servers send them, well-formed and not, in pieces of every size. */
 #include "smtpout/reply.h"
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <cmocka.h>
 
 struct row {
 	const char *label, *bytes;
@@ -22,7 +22,8 @@ static const struct row ROWS[] = {
 	{ "an empty line among them", "250-a\r\n250-\r\n250\r\n", 250, "", "a\n\n" },
 	{ "enhanced code", "550 5.1.1 unknown\r\n", 550, "5.1.1", "5.1.1 unknown" },
 	{ "enhanced code alone", "250 2.0.0\r\n", 250, "2.0.0", "2.0.0" },
-	{ "the first enhanced code of several lines", "550-5.7.1 a\r\n550 5.1.1 b\r\n", 550, "5.7.1", "5.7.1 a\n5.1.1 b" },
+	{ "the first enhanced code of several lines", "550-5.7.1 a\r\n550 5.1.1 b\r\n", 550, "5.7.1",
+	  "5.7.1 a\n5.1.1 b" },
 	{ "an enhanced code of another class is not believed", "550 4.1.1 x\r\n", 550, "", "4.1.1 x" },
 	{ "three digits each", "450 4.123.456 x\r\n", 450, "4.123.456", "4.123.456 x" },
 	{ "four digits are none", "450 4.1234.5 x\r\n", 450, "", "4.1234.5 x" },
@@ -44,7 +45,8 @@ static const struct row ROWS[] = {
 };
 
 /* Feeds `in` in pieces of `step` bytes, as a connection would deliver it. */
-static enum reply_result feed(struct slice in, size_t step, struct reply_parser *p, struct buf *window, struct reply *out)
+static enum reply_result feed(struct slice in, size_t step, struct reply_parser *p, struct buf *window,
+			      struct reply *out)
 {
 	enum reply_result result = REPLY_MORE;
 	size_t used;
