@@ -127,7 +127,8 @@ def test_child_holds_nothing_it_does_not_need(installed, name):
     if not SANITIZED:
         assert status["Seccomp"] == "2"
         assert os.stat(f"/proc/{pid}/fd").st_uid == 0          # not dumpable: /proc/PID belongs to root
-    assert os.readlink(f"/proc/{pid}/root") == str(installed.spool / folder).rstrip("/")
+        assert os.readlink(f"/proc/{pid}/root") == str(installed.spool / folder).rstrip("/")
+    assert os.readlink(f"/proc/{pid}/cwd") == str(installed.spool / folder).rstrip("/")
     assert os.readlink(f"/proc/{pid}/exe") == str(installed.bin.parent.parent / "libexec/postern" / name)
     limits = open(f"/proc/{pid}/limits").read()
     assert re.search(r"Max core file size\s+0\s+0", limits)
