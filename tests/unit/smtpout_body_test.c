@@ -1,13 +1,15 @@
 /* HS39: whatever the message, the wire has one end of data, and undoing the dots gives the message back. */
 #include "smtpout/body.h"
-#include <cmocka.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+/* cmocka last: it needs setjmp.h and others above */
+#include <cmocka.h>
 
 static const struct row {
 	const char *body, *wire;

@@ -1,9 +1,11 @@
 /* What servers say they can do, rightly and wrongly. */
 #include "smtpout/ehlo.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+/* cmocka last: it needs setjmp.h and others above */
+#include <cmocka.h>
 
 static const struct row {
 	const char *text;

@@ -1,10 +1,12 @@
 /* The engine, by vectors: the server says, we must say, and what becomes of each recipient. No socket anywhere. */
 #include "lib/text.h"
 #include "smtpout/engine.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+/* cmocka last: it needs setjmp.h and others above */
+#include <cmocka.h>
 
 enum { STEPS_MAX = 40, MAILS_MAX = 4 };
 

@@ -1,9 +1,11 @@
 /* The lines that pflogsumm and its like read. */
 #include "smtpout/outcome_log.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+/* cmocka last: it needs setjmp.h and others above */
+#include <cmocka.h>
 
 static void test_seconds(void **state)
 {

@@ -1,9 +1,11 @@
 /* Replies as servers send them, well-formed and not, in pieces of every size. */
 #include "smtpout/reply.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+/* cmocka last: it needs setjmp.h and others above */
+#include <cmocka.h>
 
 struct row {
 	const char *label, *bytes;
