@@ -1,33 +1,20 @@
 /*
  * store.c - records in Berkeley DB: one environment, one B-tree, one process, one thread.
  *
- * Files in the directory: records.db and log.* are Berkeley DB's; store.mark says which environment this is (see
- * check_files()), store.high how far the log was known to be durable, ballast is room kept for recovery. The flock is
- * on the directory itself.
+ * The files around it are store_files.c's concern.
  */
 #include "lib/store.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "lib/store_files.h"
 #include "lib/text.h"
 #include <db.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#define RECORDS_FILE "records.db"
-#define MARK_FILE    "store.mark"
-#define HIGH_FILE    "store.high"
-#define BALLAST_FILE "ballast"
-#define LOG_PREFIX   "log."
-
 enum {
-	ID_TEXT_LEN = 32,        /* the environment's name: 16 random bytes in hexadecimal */
 	PAGE_BYTES = 4096,       /* of the B-tree: the block size of the usual file systems, so pages are not torn */
 	BULK_BYTES = 256 * 1024, /* read per call of a scan */
 	LOG_BUFFER_BYTES = 128 * 1024,
@@ -132,168 +119,6 @@ static enum store_result store_judge(struct store *s, int rc)
 	return STORE_FATAL;
 }
 
-/* --- the files beside the database --- */
-
-enum mark_state { MARK_NONE, MARK_CREATING, MARK_READY, MARK_GARBAGE };
-
-/* The marker is one line: "creating ID" while a new environment is being made, "ready ID" from then on. */
-static enum mark_state mark_read(int dir_fd, char id[ID_TEXT_LEN + 1])
-{
-	char text[64] = "";
-	int fd = openat(dir_fd, MARK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	ssize_t len;
-	enum mark_state state = MARK_GARBAGE;
-
-	if (fd < 0)
-		return errno == ENOENT ? MARK_NONE : MARK_GARBAGE;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (len > 9 && strncmp(text, "creating ", 9) == 0)
-		return MARK_CREATING;
-	if (len == 6 + ID_TEXT_LEN + 1 && strncmp(text, "ready ", 6) == 0 && text[len - 1] == '\n') {
-		memcpy(id, text + 6, ID_TEXT_LEN);
-		id[ID_TEXT_LEN] = 0;
-		state = MARK_READY;
-	}
-	return state;
-}
-
-/* Durable before it returns 0. */
-static int mark_write(int dir_fd, const char *state, const char *id)
-{
-	int fd = openat(dir_fd, MARK_FILE ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int rc;
-
-	if (fd < 0)
-		return -1;
-	rc = dprintf(fd, "%s %s\n", state, id) < 0 ? -1 : fsync(fd);
-	close(fd);
-	if (rc < 0 || renameat(dir_fd, MARK_FILE ".new", dir_fd, MARK_FILE) < 0)
-		return -1;
-	return fsync(dir_fd);
-}
-
-static void id_make(char id[ID_TEXT_LEN + 1])
-{
-	uint8_t bytes[ID_TEXT_LEN / 2];
-
-	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-		BUG("getrandom gave too little");
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		snprintf(id + 2 * i, 3, "%02x", bytes[i]);
-}
-
-static bool is_database_file(const char *name)
-{
-	return strcmp(name, RECORDS_FILE) == 0 || strncmp(name, LOG_PREFIX, strlen(LOG_PREFIX)) == 0 ||
-	       strncmp(name, "__db", 4) == 0;
-}
-
-/* Calls fn for each name in the directory but "." and ".."; -1 when the directory cannot be read or fn says so. */
-static int each_file(int dir_fd, int (*fn)(void *arg, int dir_fd, const char *name), void *arg)
-{
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *e;
-	int rc = 0;
-
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	while (rc == 0 && (e = readdir(dir)))
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			rc = fn(arg, dir_fd, e->d_name);
-	closedir(dir);
-	return rc;
-}
-
-struct census {
-	bool has_records, has_logs;
-};
-
-static int count_file(void *arg, int dir_fd UNUSED, const char *name)
-{
-	struct census *c = arg;
-
-	if (strcmp(name, RECORDS_FILE) == 0)
-		c->has_records = true;
-	if (strncmp(name, LOG_PREFIX, strlen(LOG_PREFIX)) == 0)
-		c->has_logs = true;
-	return 0;
-}
-
-static int remove_database_file(void *arg UNUSED, int dir_fd, const char *name)
-{
-	return is_database_file(name) || strcmp(name, HIGH_FILE) == 0 ? unlinkat(dir_fd, name, 0) : 0;
-}
-
-/*
- * What is there, before Berkeley DB touches it. It would silently make a missing records.db anew as an empty one, and
- * start a new log beside a records.db whose logs were removed: for a limiter that means counters at zero. So both must
- * be there when the marker says so, and neither may be there when it does not. A crash while the environment was first
- * made leaves "creating": nobody was ever told of it, it is thrown away.
- */
-static enum store_open_result check_files(int dir_fd, char id[ID_TEXT_LEN + 1])
-{
-	struct census c = { false, false };
-	enum mark_state mark = mark_read(dir_fd, id);
-
-	if (each_file(dir_fd, count_file, &c) < 0)
-		return STORE_FAILED;
-	if (mark == MARK_CREATING)
-		return each_file(dir_fd, remove_database_file, NULL) < 0 ? STORE_FAILED : STORE_CREATED;
-	if (mark == MARK_NONE && !c.has_records && !c.has_logs)
-		return STORE_CREATED;
-	if (mark == MARK_READY && c.has_records && c.has_logs)
-		return STORE_OPENED;
-	complain(mark == MARK_NONE      ? "database files without their marker " MARK_FILE
-		 : mark == MARK_GARBAGE ? "the marker " MARK_FILE " is unreadable"
-		 : c.has_logs           ? RECORDS_FILE " is missing"
-					: "the log files of " RECORDS_FILE " are missing");
-	return STORE_DAMAGED;
-}
-
-/* --- ballast --- */
-
-static uint64_t free_bytes(int dir_fd)
-{
-	struct statvfs v;
-
-	return fstatvfs(dir_fd, &v) < 0 ? UINT64_MAX : (uint64_t)v.f_bavail * v.f_frsize;
-}
-
-/* Recovery writes data pages; on a full disk it fails and the environment cannot be opened at all. */
-static void ballast_free_if_needed(struct store *s)
-{
-	if (free_bytes(s->dir_fd) < s->ballast_bytes && unlinkat(s->dir_fd, BALLAST_FILE, 0) == 0)
-		log_warn("store: disk nearly full, ballast released for recovery");
-}
-
-/* Taken only when as much again stays free: it must not itself fill the disk. Best effort, tried at each checkpoint. */
-static void ballast_make(struct store *s)
-{
-	struct stat st;
-	int fd;
-
-	if (s->has_ballast || s->ballast_bytes == 0)
-		return;
-	if (fstatat(s->dir_fd, BALLAST_FILE, &st, 0) == 0 && (uint64_t)st.st_size == s->ballast_bytes) {
-		s->has_ballast = true;
-		return;
-	}
-	if (free_bytes(s->dir_fd) < 2 * s->ballast_bytes)
-		return;
-	fd = openat(s->dir_fd, BALLAST_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return;
-	s->has_ballast = fallocate(fd, 0, 0, (off_t)s->ballast_bytes) == 0;
-	close(fd);
-	if (!s->has_ballast)
-		unlinkat(s->dir_fd, BALLAST_FILE, 0);
-}
-
 /* --- opening --- */
 
 static int env_open(struct store *s, const struct store_options *o)
@@ -335,7 +160,8 @@ static int records_open(struct store *s, bool is_new)
 		return rc;
 	if ((rc = s->db->set_flags(s->db, DB_CHKSUM)) != 0 || (rc = s->db->set_pagesize(s->db, PAGE_BYTES)) != 0)
 		return rc;
-	return s->db->open(s->db, NULL, RECORDS_FILE, NULL, DB_BTREE, DB_AUTO_COMMIT | (is_new ? DB_CREATE : 0), 0600);
+	return s->db->open(s->db, NULL, STORE_RECORDS_FILE, NULL, DB_BTREE, DB_AUTO_COMMIT | (is_new ? DB_CREATE : 0),
+			   0600);
 }
 
 static DBT dbt_of(struct slice s)
@@ -373,7 +199,7 @@ static enum store_open_result records_check(struct store *s, const char *id)
 	uint64_t high = 0, sequence = 0;
 
 	if (record_get(s, KEY_SLICE(KEY_IDENTITY), &value) != 0 || !slice_is(value, id)) {
-		complain(RECORDS_FILE " is not the one that " MARK_FILE " speaks of");
+		complain(STORE_RECORDS_FILE " is not the one that " STORE_MARK_FILE " speaks of");
 		return STORE_DAMAGED;
 	}
 	if (record_get(s, KEY_SLICE(KEY_SEQUENCE), &value) == 0 && value.len == sizeof(sequence))
@@ -394,7 +220,7 @@ static enum store_open_result records_create(struct store *s, const char *id)
 		rc = s->env->txn_checkpoint(s->env, 0, 0, DB_FORCE);
 	if (rc != 0 || s->is_dirty)
 		return complaint.saw_full ? STORE_NO_SPACE : STORE_FAILED;
-	return mark_write(s->dir_fd, "ready", id) < 0 ? STORE_FAILED : STORE_CREATED;
+	return store_mark_write(s->dir_fd, "ready", id) < 0 ? STORE_FAILED : STORE_CREATED;
 }
 
 /* Why Berkeley DB could not open: the disk, the system, or the files. */
@@ -413,20 +239,23 @@ static enum store_open_result open_failure(int rc)
 
 static enum store_open_result store_open_files(struct store *s, const struct store_options *o)
 {
-	char id[ID_TEXT_LEN + 1];
-	enum store_open_result found = check_files(s->dir_fd, id);
+	char id[STORE_ID_LEN + 1];
+	const char *why = NULL;
+	enum store_open_result found = store_files_check(s->dir_fd, id, &why);
 	bool is_new = found == STORE_CREATED;
 	int rc;
 
+	if (why)
+		complain(why);
 	if (found != STORE_OPENED && !is_new)
 		return found;
 	if (is_new) {
-		id_make(id);
-		if (mark_write(s->dir_fd, "creating", id) < 0)
+		store_id_make(id);
+		if (store_mark_write(s->dir_fd, "creating", id) < 0)
 			return errno == ENOSPC ? STORE_NO_SPACE : STORE_FAILED;
 	}
-	ballast_free_if_needed(s);
-	s->high_fd = openat(s->dir_fd, HIGH_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	store_ballast_free_if_needed(s->dir_fd, s->ballast_bytes);
+	s->high_fd = openat(s->dir_fd, STORE_HIGH_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->high_fd < 0)
 		return errno == ENOSPC ? STORE_NO_SPACE : STORE_FAILED;
 	if ((rc = env_open(s, o)) != 0 || (rc = records_open(s, is_new)) != 0)
@@ -434,7 +263,7 @@ static enum store_open_result store_open_files(struct store *s, const struct sto
 	if (s->is_fatal)
 		return open_failure(DB_RUNRECOVERY);
 	found = is_new ? records_create(s, id) : records_check(s, id);
-	ballast_make(s);
+	s->has_ballast = store_ballast_make(s->dir_fd, s->ballast_bytes);
 	return found;
 }
 
@@ -457,19 +286,6 @@ static void store_release(struct store *s)
 	errno = saved;
 }
 
-static int dir_lock(const char *dir)
-{
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), saved;
-
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		saved = errno;
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	return fd;
-}
-
 enum store_open_result store_open(struct store **out, const struct store_options *o)
 {
 	struct store *s = xcalloc(1, sizeof(*s));
@@ -481,7 +297,7 @@ enum store_open_result store_open(struct store **out, const struct store_options
 	s->checkpoint_bytes = o->checkpoint_bytes;
 	s->ballast_bytes = o->ballast_bytes;
 	s->high_fd = -1;
-	s->dir_fd = dir_lock(o->dir);
+	s->dir_fd = store_dir_lock(o->dir);
 	if (s->dir_fd >= 0)
 		result = store_open_files(s, o);
 	else
@@ -499,39 +315,6 @@ enum store_open_result store_open(struct store **out, const struct store_options
 bool store_has_lost_records(const struct store *s)
 {
 	return s->has_lost_records;
-}
-
-static int move_file(void *arg, int dir_fd, const char *name)
-{
-	int *to = arg;
-
-	if (strcmp(name, BALLAST_FILE) == 0)
-		return unlinkat(dir_fd, name, 0);
-	if (!is_database_file(name) && strcmp(name, HIGH_FILE) != 0 && strcmp(name, MARK_FILE) != 0)
-		return 0;
-	return renameat(dir_fd, name, *to, name);
-}
-
-int store_set_aside(const char *dir)
-{
-	int dir_fd = dir_lock(dir), to = -1, rc = -1, saved;
-	char name[40];
-
-	if (dir_fd < 0)
-		return -1;
-	snprintf(name, sizeof(name), "damaged-%lld", (long long)clock_wall().ms);
-	if (mkdirat(dir_fd, name, 0700) < 0 || (to = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		goto out;
-	if (each_file(dir_fd, move_file, &to) < 0)
-		goto out;
-	rc = fsync(to) < 0 || fsync(dir_fd) < 0 ? -1 : 0;
-out:
-	saved = errno;
-	if (to >= 0)
-		close(to);
-	close(dir_fd);
-	errno = saved;
-	return rc;
 }
 
 /* --- transactions and records --- */
@@ -691,6 +474,8 @@ static int sync_log_name(struct store *s)
 	if (fsync(s->dir_fd) < 0)
 		return errno;
 	s->log_file = newest;
+	if (!s->has_ballast) /* given up in a crisis: now and then see whether it is over */
+		s->has_ballast = store_ballast_make(s->dir_fd, s->ballast_bytes);
 	return 0;
 }
 
@@ -742,7 +527,7 @@ enum store_result store_sync(struct store *s)
 	 * it, then records that were acknowledged are gone.
 	 */
 	if (pwrite(s->high_fd, &next, sizeof(next), 0) < 0)
-		log_debug("store: " HIGH_FILE ": %s", strerror(errno));
+		log_debug("store: " STORE_HIGH_FILE ": %s", strerror(errno));
 	checkpoint_if_due(s);
 	return s->is_fatal ? STORE_FATAL : STORE_OK;
 }

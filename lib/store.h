@@ -12,24 +12,24 @@ struct store;
 enum store_result {
 	STORE_OK,
 	STORE_NOT_FOUND,
-	STORE_FULL,     /* no space: nothing changed, try again later */
-	STORE_FATAL     /* environment unusable: exit with EXIT_STATUS_TEMPORARY */
+	STORE_FULL, /* no space: nothing changed, try again later */
+	STORE_FATAL /* environment unusable: exit with EXIT_STATUS_TEMPORARY */
 };
 
 enum store_open_result {
-	STORE_OPENED,          /* with what was there */
-	STORE_CREATED,         /* the directory was empty: a new one */
-	STORE_DAMAGED,         /* there is something, but it cannot be used; nothing was changed */
-	STORE_BUSY,            /* another process holds it */
-	STORE_NO_SPACE,        /* recovery needs room that even the ballast did not give */
-	STORE_FAILED           /* errno says */
+	STORE_OPENED,   /* with what was there */
+	STORE_CREATED,  /* the directory was empty: a new one */
+	STORE_DAMAGED,  /* there is something, but it cannot be used; nothing was changed */
+	STORE_BUSY,     /* another process holds it */
+	STORE_NO_SPACE, /* recovery needs room that even the ballast did not give */
+	STORE_FAILED    /* errno says */
 };
 
 struct store_options {
-	const char *dir;            /* exists, mode 0700 */
+	const char *dir; /* exists, mode 0700 */
 	uint64_t cache_bytes;
-	uint64_t checkpoint_bytes;  /* of log between checkpoints, 10-30 MiB */
-	uint64_t ballast_bytes;     /* file kept to be freed for recovery on a full disk */
+	uint64_t checkpoint_bytes; /* of log between checkpoints, 10-30 MiB */
+	uint64_t ballast_bytes;    /* file kept to be freed for recovery on a full disk */
 };
 
 /*
@@ -59,8 +59,8 @@ enum store_result store_delete(struct store *s, struct slice key) MUST_CHECK; /*
 /* *value is borrowed until the next call on this store. */
 enum store_result store_get(struct store *s, struct slice key, struct slice *value) MUST_CHECK;
 /* All records with prefix, in key order, read in bulk; fn returns false to stop. fn must not call the store. */
-enum store_result store_scan(struct store *s, struct slice prefix, bool (*fn)(void *arg, struct slice key, struct slice value),
-			     void *arg) MUST_CHECK;
+enum store_result store_scan(struct store *s, struct slice prefix,
+			     bool (*fn)(void *arg, struct slice key, struct slice value), void *arg) MUST_CHECK;
 /*
  * Everything committed so far is on stable storage; also takes a checkpoint when one is due. Costs nothing when nothing
  * was committed since. FULL: still in memory; acknowledge nothing and call it again later.
