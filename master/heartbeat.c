@@ -1,6 +1,7 @@
 /* heartbeat.c - PING, PONG. */
 #include "master/heartbeat.h"
 #include "lib/text.h"
+#include "master/reload.h"
 #include <stdlib.h>
 
 enum {
@@ -31,6 +32,7 @@ static void on_beat(void *arg)
 	struct master *m = arg;
 
 	m->beat++;
+	reload_reconnect_log(m);
 	for (unsigned i = 0; i < m->child_count; i++) {
 		struct child *c = m->children[i];
 

@@ -85,12 +85,24 @@ bool reload_read(struct master *m)
  * One socket for all processes, so that connecting it here connects everybody. Without a listener it stays as it is:
  * lines are lost and counted, mail is delivered.
  */
-static int open_syslog(void)
+static int connect_syslog(int fd)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
+
+	return connect(fd, (const struct sockaddr *)&to, sizeof(to));
+}
+
+void reload_reconnect_log(const struct master *m)
+{
+	if (m->conf->log_target == LOG_TARGET_SYSLOG && m->log_fd >= 0 && connect_syslog(m->log_fd) < 0)
+		log_debug("nobody listens at /dev/log: %s", strerror(errno));
+}
+
+static int open_syslog(void)
+{
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof(to)) < 0)
+	if (fd >= 0 && connect_syslog(fd) < 0)
 		log_warn("nobody listens at /dev/log: %s", strerror(errno));
 	return fd;
 }

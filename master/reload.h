@@ -12,4 +12,6 @@ bool reload_read(struct master *m) MUST_CHECK;
 void reload_all(struct master *m);
 /* Opens what the configuration names as log: m->log_fd and this process's own log. */
 bool reload_open_log(struct master *m) MUST_CHECK;
+/* After syslogd was started again: the jailed processes, who share the socket, cannot reach its path. Cheap. */
+void reload_reconnect_log(const struct master *m);
 #endif

@@ -289,3 +289,52 @@ def test_as_an_ordinary_user(mta):
     for pid in mta.pids():
         with open(f"/proc/{pid}/status") as file:
             assert "Uid:\t65534\t65534\t65534\t65534\n" in file.read()
+
+
+SYSLOGD = """
+import os, socket, sys, time
+def serve(seconds, name):
+    if os.path.exists("/dev/log"):
+        os.unlink("/dev/log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log, open(sys.argv[1], "ab", 0) as out:
+        log.bind("/dev/log")
+        os.chmod("/dev/log", 0o666)
+        log.settimeout(0.05)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not os.path.exists(sys.argv[1] + name):
+            try:
+                out.write(name.encode() + log.recv(8192).rstrip() + b"\\n")
+            except TimeoutError:
+                pass
+serve(30, ".first")
+serve(30, ".second")
+"""
+
+
+@ROOT_ONLY
+def test_syslogd_may_be_restarted(mta):
+    """RE11: processes in their jails cannot reach /dev/log again; master connects the socket that all share."""
+    dev, caught = mta.dir / "dev", mta.dir / "caught"
+    dev.mkdir()
+    (mta.dir / "syslogd.py").write_text(SYSLOGD)
+    mta.configure(CONF + 'log = "syslog"\n')
+    script = f"""
+        mount -t tmpfs none {dev} && cp -a /dev/null /dev/zero /dev/random /dev/urandom {dev} && mount --bind {dev} /dev
+        /usr/bin/python3 {mta.dir}/syslogd.py {caught} & while ! test -S /dev/log; do sleep 0.05; done
+        exec {mta.bin} -c {mta.conf} run
+    """
+    with open(mta.dir / "stderr", "ab") as err:
+        mta.process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdin=subprocess.DEVNULL, stderr=err,
+                                       env=mta.environment(POSTERN_TEST_HEARTBEAT_MS="200"))
+    try:
+        wait_until(lambda: (mta.spool / "run/status.json").exists() and wait_up(mta))
+        wait_until(lambda: b"postern/master" in caught.read_bytes())
+        (mta.dir / "caught.first").touch()                 # that syslogd goes, the next comes
+        def scheduler_is_heard():
+            mta.postern("hold", "--all")                   # the scheduler logs what operators do
+            return any(line.startswith(b".second") and b"postern/scheduler" in line
+                       for line in caught.read_bytes().splitlines())
+        wait_until(scheduler_is_heard)
+    finally:
+        (mta.dir / "caught.first").touch()
+        (mta.dir / "caught.second").touch()
