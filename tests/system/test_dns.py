@@ -432,4 +432,4 @@ def test_in_the_jail(resolver, nsd):
     assert SANITIZED or re.search(r"^Seccomp:\t2$", status, re.M)
     assert re.search(r"^NoNewPrivs:\t1$", status, re.M)
     assert re.search(rf"^Uid:\t{nobody.pw_uid}\t{nobody.pw_uid}\t{nobody.pw_uid}\t", status, re.M)
-    assert os.readlink(f"/proc/{child.pid}/root").endswith("/run/empty")
+    assert SANITIZED or os.readlink(f"/proc/{child.pid}/root").endswith("/run/empty")
