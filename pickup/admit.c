@@ -393,10 +393,13 @@ enum admit_result admit_batch(struct admit *a, unsigned max)
 enum admit_result admit_claimed(struct admit *a, uint64_t id)
 {
 	enum admit_result result, finished;
+	char path[NEW_PATH_MAX];
 	uint64_t left;
 
 	if (!has_room(a, &left))
 		return ADMIT_PAUSE;
+	new_path(id, path); /* the predecessor may not have come to the end of it */
+	(void)unlinkat(a->spool_fd, path, 0);
 	crumb_watch();
 	result = add_item(a, (struct admit_item){ .id = id, .fd = -1, .crashes = crumb_count(a->spool_fd, id) });
 	crumb_unwatch();
