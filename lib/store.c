@@ -133,14 +133,8 @@ static int env_open(struct store *s, const struct store_options *o)
 	env->app_private = s;
 	env->set_errcall(env, on_library_error);
 	log_max = log_max < (1 << 20) ? (1 << 20) : log_max > (10 << 20) ? (10 << 20) : log_max;
-	/*
-	 * Directories are given one by one and the environment's home is NULL: with a home, Berkeley DB would obey a
-	 * file DB_CONFIG in it. The temporary directory is never used, but unset it would be searched for outside the
-	 * jail.
-	 */
-	if ((rc = env->set_event_notify(env, on_library_event)) != 0 || (rc = env->set_lg_dir(env, o->dir)) != 0 ||
-	    (rc = env->add_data_dir(env, o->dir)) != 0 || (rc = env->set_create_dir(env, o->dir)) != 0 ||
-	    (rc = env->set_tmp_dir(env, o->dir)) != 0 ||
+	/* Never used, but unset it would be searched for outside the jail. */
+	if ((rc = env->set_event_notify(env, on_library_event)) != 0 || (rc = env->set_tmp_dir(env, ".")) != 0 ||
 	    (rc = env->set_cachesize(env, (uint32_t)(o->cache_bytes >> 30),
 				     (uint32_t)(o->cache_bytes & ((1u << 30) - 1)), 1)) != 0 ||
 	    (rc = env->set_lg_bsize(env, LOG_BUFFER_BYTES)) != 0 ||
@@ -148,7 +142,7 @@ static int env_open(struct store *s, const struct store_options *o)
 	    (rc = env->log_set_config(env, DB_LOG_AUTO_REMOVE, 1)) != 0 ||
 	    (rc = env->set_flags(env, DB_TXN_NOSYNC | DB_NOMMAP, 1)) != 0)
 		return rc;
-	return env->open(env, NULL, DB_PRIVATE | DB_CREATE | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_MPOOL | DB_RECOVER,
+	return env->open(env, o->dir, DB_PRIVATE | DB_CREATE | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_MPOOL | DB_RECOVER,
 			 0600);
 }
 
@@ -254,6 +248,8 @@ static enum store_open_result store_open_files(struct store *s, const struct sto
 		if (store_mark_write(s->dir_fd, "creating", id) < 0)
 			return errno == ENOSPC ? STORE_NO_SPACE : STORE_FAILED;
 	}
+	if (store_library_settings_disable(s->dir_fd) < 0)
+		return STORE_FAILED;
 	store_ballast_free_if_needed(s->dir_fd, s->ballast_bytes);
 	s->high_fd = openat(s->dir_fd, STORE_HIGH_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->high_fd < 0)

@@ -134,6 +134,14 @@ enum store_open_result store_files_check(int dir_fd, char id[STORE_ID_LEN + 1], 
 	return STORE_DAMAGED;
 }
 
+int store_library_settings_disable(int dir_fd)
+{
+	if (renameat(dir_fd, "DB_CONFIG", dir_fd, "DB_CONFIG.ignored") < 0)
+		return errno == ENOENT ? 0 : -1;
+	log_warn("store: DB_CONFIG is not obeyed here, renamed to DB_CONFIG.ignored");
+	return 0;
+}
+
 static uint64_t free_bytes(int dir_fd)
 {
 	struct statvfs v;

@@ -23,6 +23,8 @@ enum store_open_result store_files_check(int dir_fd, char id[STORE_ID_LEN + 1], 
 void store_id_make(char id[STORE_ID_LEN + 1]);
 /* state: "creating" while a new environment is being made, then "ready". Durable before it returns 0; -1 with errno. */
 int store_mark_write(int dir_fd, const char *state, const char *id) MUST_CHECK;
+/* Berkeley DB would obey a file DB_CONFIG in the directory: it is renamed, and the log says so. 0 or -1 with errno. */
+int store_library_settings_disable(int dir_fd) MUST_CHECK;
 /* Recovery writes data pages; on a full disk it fails and the environment cannot be opened at all. */
 void store_ballast_free_if_needed(int dir_fd, uint64_t bytes);
 /* Only when as much again stays free: it must not itself fill the disk. False: not now. */

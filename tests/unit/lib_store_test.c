@@ -492,21 +492,56 @@ static void unfinished_creation_is_begun_anew(void **state)
 	store_close(&s);
 }
 
-/* CVE-2017-10140: Berkeley DB reads a file of that name where it stands. */
-static void library_settings_are_not_obeyed(void **state)
+static void write_library_settings(void)
 {
-	char before[400];
-	int fd = open(in_dir("DB_CONFIG"), O_WRONLY | O_CREAT, 0600);
-	struct store *s;
+	int fd = open("DB_CONFIG", O_WRONLY | O_CREAT, 0600);
 
 	assert_true(dprintf(fd, "set_lg_dir /nonexistent\nnonsense\n") > 0);
 	close(fd);
+}
+
+/* Berkeley DB reads DB_CONFIG from an environment's folder and, CVE-2017-10140, where the process stands. */
+static void library_settings_are_not_obeyed(void **state)
+{
+	char before[400];
+	struct store *s;
+
 	assert_non_null(getcwd(before, sizeof(before)));
 	assert_int_equal(chdir(dir), 0);
+	write_library_settings();
 	s = open_as(STORE_CREATED);
 	put_number(s, 1);
 	store_close(&s);
+	assert_int_equal(mkdir("elsewhere", 0700), 0);
+	assert_int_equal(chdir("elsewhere"), 0);
+	write_library_settings();
+	s = open_as(STORE_OPENED);
+	assert_true(has_number(s, 1));
+	store_close(&s);
 	assert_int_equal(chdir(before), 0);
+}
+
+/* A jailed process need not be able to read the folder it stands in. */
+static void stands_anywhere(void **state)
+{
+	struct store_options o = options();
+	struct store *s;
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0) {
+		print_message("needs root: to become someone who may not read the current folder\n");
+		skip();
+	}
+	assert_int_equal(chown(dir, 65534, 65534), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (chdir("/root") < 0 || setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(1);
+		_exit(store_open(&s, &o) == STORE_CREATED ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
 }
 
 static uint64_t log_bytes(void)
@@ -661,6 +696,7 @@ int main(void)
 		STORE_TEST(stranger_is_refused),
 		STORE_TEST(unfinished_creation_is_begun_anew),
 		STORE_TEST(library_settings_are_not_obeyed),
+		STORE_TEST(stands_anywhere),
 		STORE_TEST(logs_do_not_pile_up),
 		STORE_TEST(full_disk_is_survived),
 	};
