@@ -301,7 +301,11 @@ void engine_malformed(struct engine *e, const char *why)
 
 void engine_input_left(struct engine *e, bool has_bytes)
 {
-	if (has_bytes && e->state != ENGINE_OVER && engine_owed(e) == 0)
+	bool is_sending = e->mail[0] && e->mail[0]->stage == MAIL_BODY && !e->wants_body;
+
+	/* While a body is on its way this may be the beginning of its refusal: unexpected_reply() judges it when whole.
+	 */
+	if (has_bytes && !is_sending && e->state != ENGINE_OVER && engine_owed(e) == 0)
 		engine_malformed(e, "it sends more than it was asked");
 }
 

@@ -184,6 +184,42 @@ def test_ipv6_refused_goes_to_ipv4_at_once(smtpout, server):
     assert verdicts(outcome) == ["delivered"] and time.monotonic() - started < 5 * SLOW
 
 
+@pytest.fixture
+def black_hole():
+    """An address that answers no SYN: its listener's queue is full."""
+    listener = socket.socket()
+    address = free_address()
+    listener.bind((address, 2525))
+    listener.listen(0)
+    fillers = []
+    for _ in range(3):
+        fillers.append(socket.socket())
+        fillers[-1].setblocking(False)
+        fillers[-1].connect_ex((address, 2525))
+    yield address
+    for sock in (listener, *fillers):
+        sock.close()
+
+
+def test_a_silent_address_costs_a_head_start_only(smtpout, server, black_hole):
+    srv = server()
+    out = smtpout()
+    started = time.monotonic()
+    outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx.example", [black_hole, srv.address])])
+    took = time.monotonic() - started
+    assert verdicts(outcome) == ["delivered"] and 0.2 < took < 5 * SLOW
+
+
+def test_connect_timeout_then_the_next_host(smtpout, server, black_hole):
+    srv = server()
+    out = smtpout(section(more='tls = none connect-timeout = "1s"'))
+    hosts = [("silent.example", [black_hole]), ("mx.example", [srv.address])]
+    outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), hosts)
+    assert verdicts(outcome) == ["delivered"]
+    _, down = out.deliver(out.queue(BODY, ["b@there.example"]), hosts[:1])
+    assert down["cause"] == "connect" and down["text"] == f"connect to silent.example[{black_hole}]:2525: Connection timed out"
+
+
 def test_every_host_refuses(smtpout):
     address = free_address()
     out = smtpout()
@@ -629,3 +665,118 @@ def test_a_thousand_sessions_in_little_memory(smtpout, tmp_path):
         assert (rss() - before) / 1000 < 8192 * SLOW
     finally:
         sink.stop()
+
+
+# --- through the whole pipeline: whatever a server says, a message arrives or bounces for a reason, and once
+
+RETRY = 'retry { after = { "1s" } }\n'
+
+
+def letter(rcpts=("b@there.example",), body="hello\n"):
+    return ("X-Sender: <a@here.example>\n" + "".join(f"X-Receiver: <{r}>\n" for r in rcpts) +
+            f"From: a@here.example\nTo: somebody@there.example\nSubject: x\n\n{body}")
+
+
+def relay(srv, name="out", more="tls = none"):
+    return f'server "{name}" {{ method = relay host = "{srv.address}" port = {srv.port} {more} }}\n'
+
+
+def answers(**replies):
+    """A server that gives these replies to MAIL, RCPT, DATA or the final dot, step by step."""
+    def script(s):
+        s.say(replies.get("banner", "220 hi"))
+        s.ehlo(extensions=replies.get("extensions", []))
+        for verb, good in (("MAIL", "250 ok"), ("RCPT", "250 ok"), ("DATA", "354 go")):
+            s.expect(verb)
+            s.say(replies.get(verb, good))
+        s.data()
+        s.say(replies.get("dot", "250 ok"))
+        s.read()
+    return script
+
+
+NONSENSE = {
+    "HS07 25": answers(MAIL="25"), "HS07 2500": answers(RCPT="2500 x"), "HS07 letters": answers(DATA="abc"),
+    "HS07 empty": answers(dot=""), "HS07 a dot's 250 without reply": answers(dot="25"),
+    "HS10 codes change at MAIL": answers(MAIL="550-no\n250 yes"), "HS10 codes change at RCPT": answers(RCPT="250-x\n550 y"),
+    "HS10 codes change at the dot": answers(dot="550-x\n250 y"), "HS14 354": answers(dot="354 x"),
+    "HS14 220": answers(dot="220 x"), "HS14 150": answers(dot="150 x"), "HS15": answers(DATA="250 ok"),
+    "HS16 RCPT": answers(RCPT="354 go"), "HS16 MAIL": answers(MAIL="354 go"),
+    "HS18 banner": answers(banner="220 hi\n250 early"), "HS18 MAIL": answers(MAIL="250 ok\n250 early"),
+    "HS27 banner": answers(banner="421 4.3.2 busy"), "HS27 MAIL": answers(MAIL="421 4.3.2 busy"),
+    "HS27 RCPT": answers(RCPT="421 4.3.2 busy"), "HS27 DATA": answers(DATA="421 4.3.2 busy"), "HS27 dot": answers(dot="421 4.3.2 busy"),
+    "450 at the dot": answers(dot="450 later"),
+}
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_confusion_defers_and_never_bounces(mta, server, case):
+    srv = server([NONSENSE[case], ordinary])
+    mta.start(RETRY + relay(srv))
+    mta.drop(letter())
+    message, = srv.wait(1)
+    mta.wait_log("status=sent")
+    mta.wait_empty()
+    assert message.rcpts == ["<b@there.example>"] and len(srv.messages) == 1, "delivered once, and nobody was told otherwise"
+    assert not mta.grep("status=bounced")
+
+
+def test_hs24_through_the_pipeline_one_bounce_names_both(mta, server):
+    answered = {}
+
+    def rcpt(argument):
+        name = argument[1:].split("@")[0]
+        answered[name] = answered.get(name, 0) + 1
+        if name in ("r2", "r3"):
+            return "550 5.1.1 never"
+        return "450 4.2.1 later" if name == "r1" and answered[name] == 1 else None
+
+    def script(s):
+        s.say("220 hi")
+        s.serve(rcpt=rcpt)
+    srv = server(script)
+    mta.start(RETRY + relay(srv))
+    mta.drop(letter([f"r{i}@there.example" for i in range(5)]))
+    messages = srv.wait(3)
+    mta.wait_empty()
+    assert sorted(sorted(m.rcpts) for m in messages) == [["<a@here.example>"], ["<r0@there.example>", "<r4@there.example>"],
+                                                         ["<r1@there.example>"]] or \
+        sorted(r for m in messages for r in m.rcpts) == ["<a@here.example>"] + [f"<r{i}@there.example>" for i in (0, 1, 4)]
+    bounce, = [m for m in messages if m.rcpts == ["<a@here.example>"]]
+    assert bounce.mail.startswith("<>") and b"r2@there.example" in bounce.data and b"r3@there.example" in bounce.data
+    assert len(mta.grep("status=bounced")) == 2 and len(mta.grep("status=deferred")) == 1
+
+
+def test_hs29_a_refusing_relay_leads_to_the_next_server(mta, server):
+    bad, good = server(lambda s: s.say("554 5.7.1 go away")), server()
+    mta.start(RETRY + relay(bad, "first") + relay(good, "second"))
+    mta.drop(letter())
+    good.wait(1)
+    mta.wait_empty()
+    assert len(mta.grep(r"status=sent .*server=second")) == 1 and not mta.grep("status=(deferred|bounced)")
+
+
+def test_hs32_too_large_for_the_server_bounces_unsent(mta, server):
+    def script(s):
+        s.say("220 hi")
+        s.serve(extensions=["SIZE 20000"])
+    srv = server(script)
+    mta.start(RETRY + relay(srv))
+    mta.drop(letter(body="x\n" * 20000))
+    bounce, = srv.wait(1)
+    mta.wait_empty()
+    assert bounce.rcpts == ["<a@here.example>"] and b"5.3.4" in bounce.data
+    assert not [c for s in srv.sessions for c in s.commands if c.startswith("MAIL FROM:<a@")]
+
+
+def test_killed_between_dot_and_reply_is_sent_again_and_said_so(mta, server):
+    def script(s):
+        s.say("220 hi")
+        s.serve(dot=lambda m: mta.kill("smtpout") and s.pause(30))
+    srv = server([script, ordinary])
+    mta.allow.append("signal 9")
+    mta.start(RETRY + relay(srv))
+    mta.drop(letter())
+    srv.wait(1)
+    mta.wait_empty()
+    assert mta.wait_log("possibly")
