@@ -1,5 +1,6 @@
 """Fixtures of the system and crash tests; counts them for `make check`."""
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -28,9 +29,14 @@ def pytest_runtest_makereport(item, call):
     setattr(item, "report_" + report.when, report)
 
 
-def show(title, text, most=12000):
+ORDINARY = re.compile(r": uid=\d+ from=|nrcpt=\d+ \(queue active\)|: removed$|status=sent")
+
+
+def show(title, text, most=4000):
+    """The end of a text, and of a log also the lines further up that are not everyday."""
     if text:
-        print(f"----- {title}\n{text[-most:]}")
+        odd = [line for line in text[:-most].splitlines() if not ORDINARY.search(line)]
+        print(f"----- {title}", *odd[-60:], "..." if odd else "", text[-most:], sep="\n")
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class Feeder(threading.Thread):
             time.sleep(max(0, begin + self.seconds * i / self.count - time.monotonic()))
 
 
-def setup(mta, sink, zone):
+def prepare(mta, sink, zone):
     """Half of the domains go direct, the others by a relay with a limit too wide to matter: every process has work."""
     site, relay = sink("-d", "15"), sink("-d", "15")
     records = {f"d{i}.example MX": [f"10 mx{i % 4}.example"] for i in range(20)}
@@ -84,7 +84,7 @@ def outcome(mta, sinks, count):
 @pytest.mark.parametrize("victim", WORKERS)
 def test_kill_process(mta, sink, zone, victim):
     mta.allow = [r"signal 9"]
-    sinks = setup(mta, sink, zone)
+    sinks = prepare(mta, sink, zone)
     mta.start()
     seconds = (30 if SOAK else 3) * SLOW
     feeder = Feeder(mta, MESSAGES, seconds)
@@ -112,7 +112,7 @@ def queue_id_of(mta, number):
 
 def test_kill_master(mta, sink, zone):
     """Its children end on their own; a second master takes over the spool at once."""
-    sinks = setup(mta, sink, zone)
+    sinks = prepare(mta, sink, zone)
     mta.start()
     seconds = (30 if SOAK else 3) * SLOW
     feeder = Feeder(mta, MESSAGES, seconds)
@@ -129,7 +129,7 @@ def test_kill_master(mta, sink, zone):
 
 def test_kill_everything_at_once(mta, sink, zone):
     """As a power cut without the loss of what was not yet on disk."""
-    sinks = setup(mta, sink, zone)
+    sinks = prepare(mta, sink, zone)
     mta.start()
     feeder = Feeder(mta, MESSAGES, 3 * SLOW)
     for _ in range(KILLS if SOAK else 2):
