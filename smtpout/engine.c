@@ -64,11 +64,6 @@ enum engine_wait engine_wait(const struct engine *e)
 	return e->fifo_count > 0 ? ENGINE_STEPS[oldest_step(e)].wait : ENGINE_WAIT_COMMAND;
 }
 
-const char *engine_step_command(enum engine_step step)
-{
-	return ENGINE_STEPS[step].name;
-}
-
 /* --- outcomes --- */
 
 const char *engine_reply_dsn(const struct reply *r)

@@ -126,7 +126,6 @@ void engine_hang_up(struct engine *e); /* QUIT when the mails in hand are over; 
 enum engine_action engine_next(struct engine *e, struct engine_mail **mail);
 unsigned engine_owed(const struct engine *e); /* replies owed for commands that were sent */
 enum engine_wait engine_wait(const struct engine *e);
-const char *engine_step_command(enum engine_step step);
 
 /* Releases the outcomes of a mail that is over, or was never taken. */
 void engine_mail_release(struct engine_mail *mail);
