@@ -1,4 +1,5 @@
-/* address_fuzz.c - single addresses and lists: whatever comes out of a list is an address, and fit for a command line. */
+/* address_fuzz.c - single addresses and lists: whatever comes out of a list is an address, and fit for a command line.
+ */
 #include "lib/address.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);

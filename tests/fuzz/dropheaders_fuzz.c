@@ -61,7 +61,12 @@ static void check_header(const struct header *h)
 
 static void check_queue_file(const struct header *h)
 {
-	struct queuefile qf = { .id = 1, .flags = h->flags, .priority = h->priority, .server = h->server, .send_after = h->send_after }, back;
+	struct queuefile qf = { .id = 1,
+				.flags = h->flags,
+				.priority = h->priority,
+				.server = h->server,
+				.send_after = h->send_after },
+			 back;
 	struct buf head;
 
 	buf_init(&head, QUEUEFILE_HEAD_MAX);

@@ -11,8 +11,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	buf_init(&head, QUEUEFILE_HEAD_MAX);
 	if (queuefile_parse((struct slice){ (const char *)bytes, len }, &first) == QUEUEFILE_OK) {
 		queuefile_format_head(&head, &first);
-		if (queuefile_parse(buf_slice(&head), &second) != QUEUEFILE_OK || second.rcpt_count != first.rcpt_count ||
-		    second.size_bytes != first.size_bytes || !slice_equal(second.sender, first.sender))
+		if (queuefile_parse(buf_slice(&head), &second) != QUEUEFILE_OK ||
+		    second.rcpt_count != first.rcpt_count || second.size_bytes != first.size_bytes ||
+		    !slice_equal(second.sender, first.sender))
 			BUG("a queue file changes when it is written again");
 		queuefile_release(&second);
 	}

@@ -1,10 +1,10 @@
 /* Addresses: alone, in header fields, as patterns. */
+#include "lib/address.h"
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include "lib/address.h"
 
 #define L64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
@@ -60,7 +60,11 @@ static void one_address(void **state UNUSED)
 		{ "a@[x:y]", ADDRESS_BAD_SYNTAX, NULL, NULL },
 		{ "a@[192.0.2.1", ADDRESS_BAD_SYNTAX, NULL, NULL },
 		{ "a@[]", ADDRESS_BAD_SYNTAX, NULL, NULL },
-		{ "j\xc3\xb6rg@b\xc3\xbc" "cher.example", ADDRESS_OK, "j\xc3\xb6rg", "b\xc3\xbc" "cher.example" },
+		{ "j\xc3\xb6rg@b\xc3\xbc"
+		  "cher.example",
+		  ADDRESS_OK, "j\xc3\xb6rg",
+		  "b\xc3\xbc"
+		  "cher.example" },
 		{ "j\xf6rg@b", ADDRESS_BAD_CHARACTER, NULL, NULL },
 		{ "j\xc2\x85@b", ADDRESS_BAD_CHARACTER, NULL, NULL },
 		{ L64 L64 "@b", ADDRESS_OK, L64 L64, "b" },
@@ -75,7 +79,8 @@ static void one_address(void **state UNUSED)
 
 		if (result != ROWS[i].result)
 			fail_msg("%s: %d, not %d", ROWS[i].text, result, ROWS[i].result);
-		if (result == ADDRESS_OK && (!slice_is(parts.local, ROWS[i].local) || !slice_is(parts.domain, ROWS[i].domain)))
+		if (result == ADDRESS_OK &&
+		    (!slice_is(parts.local, ROWS[i].local) || !slice_is(parts.domain, ROWS[i].domain)))
 			fail_msg("%s: wrong parts", ROWS[i].text);
 	}
 }
@@ -176,7 +181,8 @@ static void the_culprit_is_shown_and_the_number_bounded(void **state UNUSED)
 	struct buf out;
 
 	buf_init(&out, 1000);
-	assert_int_equal(address_list_parse(slice_of("a@b, root , c@d"), 9, put_address, &out, &where), ADDRESS_NO_DOMAIN);
+	assert_int_equal(address_list_parse(slice_of("a@b, root , c@d"), 9, put_address, &out, &where),
+			 ADDRESS_NO_DOMAIN);
 	assert_memory_equal(where.ptr, "root", 4);
 	assert_int_equal(address_list_parse(slice_of("a@b, c@d, e@f"), 2, put_address, &out, &where), ADDRESS_TOO_LONG);
 	buf_release(&out);
@@ -203,16 +209,15 @@ static void patterns(void **state UNUSED)
 		const char *pattern, *address;
 		bool expected;
 	} ROWS[] = {
-		{ "*", "a@b.c", true },          { "*", "", true },
-		{ "a@b.c", "A@B.C", true },      { "a@b.c", "a@b.c.", true },
-		{ "a@b.c", "x@b.c", false },     { "b.c", "a@B.C", true },
-		{ "b.c", "a@x.b.c", false },     { ".b.c", "a@x.b.c", true },
-		{ ".b.c", "a@b.c", false },      { ".b.c", "a@xb.c", false },
-		{ "b.c", "", false },            { "b.c", "\"x@b.c\"@d", false },
+		{ "*", "a@b.c", true },      { "*", "", true },           { "a@b.c", "A@B.C", true },
+		{ "a@b.c", "a@b.c.", true }, { "a@b.c", "x@b.c", false }, { "b.c", "a@B.C", true },
+		{ "b.c", "a@x.b.c", false }, { ".b.c", "a@x.b.c", true }, { ".b.c", "a@b.c", false },
+		{ ".b.c", "a@xb.c", false }, { "b.c", "", false },        { "b.c", "\"x@b.c\"@d", false },
 		{ "", "a@b.c", false },
 	};
 	static const char *const VALID[] = { "*", "a@b", "b.example", ".b.example", "[192.0.2.1]", "localhost" },
-				 *const INVALID[] = { "", ".", "..", "a b", "a@", "@b", "*.b", "b.", "<a@b>", "a,b", "-b" };
+				 *const INVALID[] = { "",    ".",  "..",    "a b", "a@", "@b",
+						      "*.b", "b.", "<a@b>", "a,b", "-b" };
 
 	for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
 		if (address_matches(slice_of(ROWS[i].pattern), slice_of(ROWS[i].address)) != ROWS[i].expected)

@@ -1,10 +1,10 @@
 /* What is written can be read, and nothing else can. */
+#include "lib/queuefile.h"
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include "lib/queuefile.h"
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -117,7 +117,8 @@ static void any_changed_or_missing_byte_of_the_head_is_noticed(void **state UNUS
 /* Header and message of every size around the first read of 4 KiB. */
 static void large_and_small(void **state UNUSED)
 {
-	static const size_t RCPTS[] = { 1, 100, 130, 131, 132, 133, 134, 135, 140, 1000, 100000 }, BODIES[] = { 0, 1, 3700, 3900, 4096, 100000 };
+	static const size_t RCPTS[] = { 1, 100, 130, 131, 132, 133, 134, 135, 140, 1000, 100000 },
+			    BODIES[] = { 0, 1, 3700, 3900, 4096, 100000 };
 	struct queuefile_rcpt *rcpt = xcalloc(100001, sizeof(*rcpt));
 	struct buf file;
 
@@ -191,11 +192,16 @@ static void contents_that_are_refused(void **state UNUSED)
 		{ TOP "flags=\nsend-after=-1\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
 		{ TOP "flags=\nenvid=a b\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
 		{ TOP "flags=\nret=all\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
-		{ "postern 2\nid=0000000000001\narrival=1\nuid=0\nsize=0\nflags=\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
+		{ "postern 2\nid=0000000000001\narrival=1\nuid=0\nsize=0\nflags=\nsender=\nrcpt=a@b\n",
+		  QUEUEFILE_DAMAGED },
 		{ "postern 1\nid=1\narrival=1\nuid=0\nsize=0\nflags=\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
-		{ "postern 1\nid=0000000000001\narrival=x\nuid=0\nsize=0\nflags=\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
-		{ "postern 1\nid=0000000000001\narrival=1\nuid=4294967296\nsize=0\nflags=\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
-		{ "postern 1\nid=0000000000001\narrival=1\nuid=0\nsize=99999999999999999999\nflags=\nsender=\nrcpt=a@b\n", QUEUEFILE_DAMAGED },
+		{ "postern 1\nid=0000000000001\narrival=x\nuid=0\nsize=0\nflags=\nsender=\nrcpt=a@b\n",
+		  QUEUEFILE_DAMAGED },
+		{ "postern 1\nid=0000000000001\narrival=1\nuid=4294967296\nsize=0\nflags=\nsender=\nrcpt=a@b\n",
+		  QUEUEFILE_DAMAGED },
+		{ "postern "
+		  "1\nid=0000000000001\narrival=1\nuid=0\nsize=99999999999999999999\nflags=\nsender=\nrcpt=a@b\n",
+		  QUEUEFILE_DAMAGED },
 	};
 	struct queuefile r;
 	struct buf text;

@@ -1,13 +1,13 @@
 /* Ids, paths, and the folders of a spool. */
+#include "lib/clock.h"
+#include "lib/spool.h"
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include "lib/clock.h"
-#include "lib/spool.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 static void ids_grow_and_come_back_from_text(void **state UNUSED)
@@ -38,8 +38,17 @@ static void an_id_follows_the_largest_when_the_clock_went_back(void **state UNUS
 
 static void ids_that_are_none(void **state UNUSED)
 {
-	static const char *const BAD[] = { "", "0", "000000000000", "00000000000000", "000000000000W", "000000000000a",
-					   "G000000000000", "V000000000000", "0000000 00000", "../../etc/pas", "-000000000000" };
+	static const char *const BAD[] = { "",
+					   "0",
+					   "000000000000",
+					   "00000000000000",
+					   "000000000000W",
+					   "000000000000a",
+					   "G000000000000",
+					   "V000000000000",
+					   "0000000 00000",
+					   "../../etc/pas",
+					   "-000000000000" };
 	uint64_t id = 7;
 
 	for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
@@ -73,8 +82,8 @@ static void complete_is_our_file_of_that_very_mode(void **state UNUSED)
 		mode_t mode;
 		bool is_ours, expected;
 	} ROWS[] = {
-		{ S_IFREG | 0740, true, true },   { S_IFREG | 0740, false, false }, { S_IFREG | 0750, true, false },
-		{ S_IFREG | 0640, true, false },  { S_IFREG | 04740, true, false }, { S_IFLNK | 0740, true, false },
+		{ S_IFREG | 0740, true, true },  { S_IFREG | 0740, false, false }, { S_IFREG | 0750, true, false },
+		{ S_IFREG | 0640, true, false }, { S_IFREG | 04740, true, false }, { S_IFLNK | 0740, true, false },
 		{ S_IFIFO | 0740, true, false },
 	};
 

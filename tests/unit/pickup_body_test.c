@@ -1,11 +1,11 @@
 /* Line ends and line lengths, whole and in pieces of every size. */
+#include "lib/queuefile.h"
+#include "pickup/body.h"
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include "lib/queuefile.h"
-#include "pickup/body.h"
 
 static const struct {
 	const char *label, *in, *out;
@@ -66,7 +66,8 @@ static void nul_is_noticed(void **state UNUSED)
 	buf_release(&out);
 }
 
-/* Lines of each length around the limit, in pieces: none is longer, nothing is lost, continuations begin with a blank. */
+/* Lines of each length around the limit, in pieces: none is longer, nothing is lost, continuations begin with a blank.
+ */
 static void long_lines_are_broken(void **state UNUSED)
 {
 	static const size_t LENGTHS[] = { 997, 998, 999, 1995, 1996, 5000 }, PIECES[] = { 1, 7, 998, 999, 100000 };

@@ -1,15 +1,15 @@
 /* Whole files, small and large, into queue files that can be read; names, rejecting, time stamps. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include "pickup/convert.h"
 #include "pickup/reject.h"
 #include "pickup/scan.h"
 #include "pickup/writers.h"
+#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <unistd.h>
 
 static const struct conf CONF = { .hostname = (char *)"mail.test",
@@ -84,7 +84,13 @@ static enum convert_result convert(struct folder *f, const char *name, struct qu
 
 static void sizes_around_the_chunk(void **state)
 {
-	static const size_t SIZES[] = { 0, 1, CONVERT_CHUNK_BYTES - 40, CONVERT_CHUNK_BYTES, CONVERT_CHUNK_BYTES + 1, 3 * CONVERT_CHUNK_BYTES, 30u << 20 };
+	static const size_t SIZES[] = { 0,
+					1,
+					CONVERT_CHUNK_BYTES - 40,
+					CONVERT_CHUNK_BYTES,
+					CONVERT_CHUNK_BYTES + 1,
+					3 * CONVERT_CHUNK_BYTES,
+					30u << 20 };
 	struct folder *f = *state;
 	struct buf message;
 

@@ -1,12 +1,12 @@
 /* From a dropped header to envelope, options and the header that is sent. */
+#include "lib/text.h"
+#include "pickup/field.h"
+#include "pickup/header.h"
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include "lib/text.h"
-#include "pickup/field.h"
-#include "pickup/header.h"
 
 static struct conf_server servers[] = { { .name = (char *)"isp" }, { .name = (char *)"other" } };
 static const struct conf CONF = { .hostname = (char *)"mail.test",
@@ -22,7 +22,9 @@ static bool convert(struct header *h, const char *message)
 {
 	struct header_range range;
 	struct slice all = slice_of(message);
-	struct header_source source = { .id = ID, .arrival = { 1795307043448 }, .uid = 1000, .account = { ACCOUNT, 13 }, .conf = &CONF };
+	struct header_source source = {
+		.id = ID, .arrival = { 1795307043448 }, .uid = 1000, .account = { ACCOUNT, 13 }, .conf = &CONF
+	};
 
 	assert_int_equal(header_measure(all, true, &range), HEADER_WHOLE);
 	source.fields = (struct slice){ all.ptr + range.begin, range.end - range.begin };
@@ -88,7 +90,9 @@ static void envelopes(void **state UNUSED)
 		{ "Resent-To: n@o\nFrom: a@b\nTo: c@d\nBcc: x@y\n\n", "a@b>n@o" },
 		{ "Resent-From: r@s\nResent-Bcc: n@o\nFrom: a@b\nTo: c@d\n\n", "r@s>n@o" },
 		{ "Resent-Sender: q@s\nResent-From: r@s\nResent-Cc: n@o\nFrom: a@b\nTo: c@d\n\n", "q@s>n@o" },
-		{ "Resent-From: new@s\nResent-To: new@o\nReceived: x\nResent-From: old@s\nResent-To: old@o\nFrom: a@b\n\n", "new@s>new@o" },
+		{ "Resent-From: new@s\nResent-To: new@o\nReceived: x\nResent-From: old@s\nResent-To: old@o\nFrom: "
+		  "a@b\n\n",
+		  "new@s>new@o" },
 		{ "Resent-Date: x\nFrom: a@b\nTo: c@d\n\n", "a@b>c@d" },
 		/* X-Sender and X-Receiver */
 		{ "X-Sender: <s@t>\nX-Receiver: <r@u>\nX-Receiver: v@w\nFrom: a@b\nTo: c@d\n\n", "s@t>r@u,v@w" },
@@ -102,8 +106,10 @@ static void envelopes(void **state UNUSED)
 		/* refused */
 		{ "X-Sender: <s@t>\nX-Sender: <s@t>\nTo: c@d\n\n", "!there is more than one X-Sender line" },
 		{ "X-Receiver: <>\n\n", "!X-Receiver: \"<>\" is empty" },
-		{ "X-Receiver: <a@b> SIZE=1\n\n", "!X-Receiver: \"<a@b> SIZE=1\" has a blank, a control character or broken UTF-8 in it" },
-		{ "X-Receiver: <a@b>, <c@d>\n\n", "!X-Receiver: \"<a@b>, <c@d>\" has a blank, a control character or broken UTF-8 in it" },
+		{ "X-Receiver: <a@b> SIZE=1\n\n",
+		  "!X-Receiver: \"<a@b> SIZE=1\" has a blank, a control character or broken UTF-8 in it" },
+		{ "X-Receiver: <a@b>, <c@d>\n\n",
+		  "!X-Receiver: \"<a@b>, <c@d>\" has a blank, a control character or broken UTF-8 in it" },
 		{ "X-Receiver: root\n\n", "!X-Receiver: \"root\" the part after @ is missing" },
 		{ "From: a@b\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
 		{ "Subject: x\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
@@ -114,11 +120,14 @@ static void envelopes(void **state UNUSED)
 		{ "From: a@b\nTo: c@d, x\033[1m%n\n\n", "!To: \"x\\033[1m%n\" is not of the form user@domain" },
 		{ "From: a@b\nTo: a@b,c@b,d@b,e@b,f@b,g@b\n\n", "!it has more than 5 recipients (recipient-limit)" },
 		{ "From: a@b\nTo: a@b,c@b,d@b,e@b,f@b,f@B,f@b\n\n", "a@b>a@b,c@b,d@b,e@b,f@b" },
-		{ "From: a@b\nTo: c@d\nrubbish\nBcc: e@f\n\n", "!a line of its header is no header field, and a Bcc stands behind it" },
+		{ "From: a@b\nTo: c@d\nrubbish\nBcc: e@f\n\n",
+		  "!a line of its header is no header field, and a Bcc stands behind it" },
 		{ "From: a@b\nTo: c@d\nHello without a blank line\nbody", "a@b>c@d" },
 		/* options */
-		{ "X-Postern-Server: nowhere\nTo: c@d\n\n", "!X-Postern-Server: \"nowhere\" is no server of the configuration" },
-		{ "X-Postern-Priority: urgent\nTo: c@d\n\n", "!X-Postern-Priority: \"urgent\" is none of high, normal and bulk" },
+		{ "X-Postern-Server: nowhere\nTo: c@d\n\n",
+		  "!X-Postern-Server: \"nowhere\" is no server of the configuration" },
+		{ "X-Postern-Priority: urgent\nTo: c@d\n\n",
+		  "!X-Postern-Priority: \"urgent\" is none of high, normal and bulk" },
 		{ "X-Postern-Send-After: soon\nTo: c@d\n\n",
 		  "!X-Postern-Send-After: \"soon\" is no date of RFC 5322, like \"Sat, 21 Nov 2026 15:04:05 +0000\"" },
 	};
@@ -167,19 +176,24 @@ static void texts(void **state UNUSED)
 		{ HAS "From: a@b\nTo: c@d\nReturn-Path: <x@y>\nContent-Length: 7\n\n", OUT "From: a@b|To: c@d|" },
 		{ "X-Sender: <s@t>\nX-Receiver: <r@u>\n" HAS "From: a@b\n\n", OUT "From: a@b|" },
 		{ HAS "From: a@b\nTo: c@d\nX-Receiver: kept\n\n", OUT "From: a@b|To: c@d|X-Receiver: kept|" },
-		{ HAS "From: a@b\nX-Postern-Server: isp\nTo: c@d\nx-postern-priority: bulk\n\n", OUT "From: a@b|To: c@d|" },
-		{ HAS "From: a@b\nTo: c@d,\n\te@f\nSubject: a\n b\n\tc\n\n", OUT "From: a@b|To: c@d,|\te@f|Subject: a| b|\tc|" },
+		{ HAS "From: a@b\nX-Postern-Server: isp\nTo: c@d\nx-postern-priority: bulk\n\n",
+		  OUT "From: a@b|To: c@d|" },
+		{ HAS "From: a@b\nTo: c@d,\n\te@f\nSubject: a\n b\n\tc\n\n",
+		  OUT "From: a@b|To: c@d,|\te@f|Subject: a| b|\tc|" },
 		{ HAS "From: a@b\nTo: c@d\nSubject: a\n \t\n b\n\n", OUT "From: a@b|To: c@d|Subject: a| b|" },
 		{ HAS "From: a@b\nTo: c@d\nSubject: a\rb\n\n", OUT "From: a@b|To: c@d|Subject: a b|" },
 		{ HAS "From: a@b\nTo: c@d\nSubject: a\n\rBcc: x\n\n", OUT "From: a@b|To: c@d|Subject: a| Bcc: x|" },
 		{ HAS "From: a@b\nTo: c@d\nSubject :x\nX:\n\n", OUT "From: a@b|To: c@d|Subject:x|X:|" },
 		{ HAS "From: a@b\nTo: c@d\nX:\n folded\n\n", OUT "From: a@b|To: c@d|X:| folded|" },
 		/* what is missing */
-		{ "To: c@d\n\n", "To: c@d|Date: Sun, 22 Nov 2026 00:24:03 +0000|From: joe@mail.test|Message-ID: <6C397T5J4O000@mail.test>|" },
+		{ "To: c@d\n\n", "To: c@d|Date: Sun, 22 Nov 2026 00:24:03 +0000|From: joe@mail.test|Message-ID: "
+				 "<6C397T5J4O000@mail.test>|" },
 		{ "X-Sender: <>\nDate:\nmessage-id: <m>\nTo: c@d\n\n",
-		  "message-id: <m>|To: c@d|Date: Sun, 22 Nov 2026 00:24:03 +0000|From: Mail Delivery System <MAILER-DAEMON@mail.test>|" },
+		  "message-id: <m>|To: c@d|Date: Sun, 22 Nov 2026 00:24:03 +0000|From: Mail Delivery System "
+		  "<MAILER-DAEMON@mail.test>|" },
 		{ "X-Sender: s@t\n" HAS "To: c@d\nFrom: \n\n", OUT "To: c@d|From: s@t|" },
-		{ HAS "From: a@b\nFrom: c@d\nTo: e@f\nReceived: forged\n\n", OUT "From: a@b|From: c@d|To: e@f|Received: forged|" },
+		{ HAS "From: a@b\nFrom: c@d\nTo: e@f\nReceived: forged\n\n",
+		  OUT "From: a@b|From: c@d|To: e@f|Received: forged|" },
 	};
 	struct header h;
 	struct buf out;
@@ -334,7 +348,8 @@ static void where_the_header_ends(void **state UNUSED)
 
 	for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
 		assert_int_equal(header_measure(slice_of(ROWS[i].text), true, &r), HEADER_WHOLE);
-		if (r.begin != ROWS[i].begin || r.end != ROWS[i].end || r.body != ROWS[i].body || r.has_no_blank != ROWS[i].has_no_blank)
+		if (r.begin != ROWS[i].begin || r.end != ROWS[i].end || r.body != ROWS[i].body ||
+		    r.has_no_blank != ROWS[i].has_no_blank)
 			fail_msg("%s: %zu %zu %zu", ROWS[i].text, r.begin, r.end, r.body);
 	}
 	for (size_t len = 255; len <= 256; len++) { /* a name that long could not be sent in one line */

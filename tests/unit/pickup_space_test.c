@@ -1,10 +1,10 @@
 /* The reserve of the spool's file system. */
+#include "pickup/space.h"
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
-#include "pickup/space.h"
 
 #define MIB (1ull << 20)
 
