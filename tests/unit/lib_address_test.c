@@ -1,10 +1,12 @@
 /* Addresses: alone, in header fields, as patterns. */
 #include "lib/address.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
 
 #define L64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 

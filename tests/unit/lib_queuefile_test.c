@@ -1,12 +1,14 @@
 /* What is written can be read, and nothing else can. */
 #include "lib/queuefile.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
 
 static struct queuefile_rcpt two_rcpts[] = {
 	{ { "a@b.example", 11 }, { "", 0 }, 0 },

@@ -1,7 +1,6 @@
 /* Ids, paths, and the folders of a spool. */
 #include "lib/clock.h"
 #include "lib/spool.h"
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -9,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <unistd.h>
+
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
 
 static void ids_grow_and_come_back_from_text(void **state UNUSED)
 {

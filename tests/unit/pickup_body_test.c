@@ -1,11 +1,13 @@
 /* Line ends and line lengths, whole and in pieces of every size. */
 #include "lib/queuefile.h"
 #include "pickup/body.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
 
 static const struct {
 	const char *label, *in, *out;

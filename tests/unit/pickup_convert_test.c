@@ -3,7 +3,6 @@
 #include "pickup/reject.h"
 #include "pickup/scan.h"
 #include "pickup/writers.h"
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -11,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <unistd.h>
+
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
 
 static const struct conf CONF = { .hostname = (char *)"mail.test",
 				  .postmaster = (char *)"postmaster@mail.test",

@@ -2,11 +2,13 @@
 #include "lib/text.h"
 #include "pickup/field.h"
 #include "pickup/header.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
 
 static struct conf_server servers[] = { { .name = (char *)"isp" }, { .name = (char *)"other" } };
 static const struct conf CONF = { .hostname = (char *)"mail.test",
@@ -53,93 +55,94 @@ static void outcome(struct header *h, const char *message, struct buf *out)
 	free(qf.rcpt);
 }
 
+static const struct {
+	const char *message, *expected;
+} ENVELOPES[] = {
+	/* from the header */
+	{ "From: a@b\nTo: c@d\n\n", "a@b>c@d" },
+	{ "From: A <a@b>\nTo: c@d, E <e@f>\nCc: g@h\nBcc: i@j\n\n", "a@b>c@d,e@f,g@h,i@j" },
+	{ "From: a@b\nSender: s@t\nTo: c@d\n\n", "s@t>c@d" },
+	{ "From: a@b, x@y\nTo: c@d\n\n", "a@b>c@d" },
+	{ "From: Nobody:;\nTo: c@d\n\n", ACCOUNT ">c@d" },
+	{ "To: c@d\n\n", ACCOUNT ">c@d" },
+	{ "From:\nTo: c@d\n\n", ACCOUNT ">c@d" },
+	{ "from: a@b\nTO: c@d\ncC: e@f\n\n", "a@b>c@d,e@f" },
+	{ "From : a@b\nTo\t: c@d\n\n", "a@b>c@d" },
+	{ "From: a@b\nTo: c@d", "a@b>c@d" },
+	{ "From: a@b\r\nTo: c@d\r\n\r\nbody", "a@b>c@d" },
+	{ "From a@b Sat Nov 21\nFrom: a@b\nTo: c@d\n\n", "a@b>c@d" },
+	/* Bcc in every spelling */
+	{ "From: a@b\nBCC: c@d\n\n", "a@b>c@d" },
+	{ "From: a@b\nbcc: c@d\n\n", "a@b>c@d" },
+	{ "From: a@b\nbCC :c@d\n\n", "a@b>c@d" },
+	{ "From: a@b\nBcc:\n c@d,\n\te@f\n\n", "a@b>c@d,e@f" },
+	{ "From: a@b\nBcc: c@d\nBcc: e@f\n\n", "a@b>c@d,e@f" },
+	{ "From: a@b\nBcc:\nTo: c@d\n\n", "a@b>c@d" },
+	/* folded, groups, quoted, literals */
+	{ "From: a@b\nTo: \"D, C\" <c@d>,\n  (x) e @ f\n\n", "a@b>c@d,e@f" },
+	{ "From: a@b\nTo: friends: c@d, e@f;\n\n", "a@b>c@d,e@f" },
+	{ "From: a@b\nTo: undisclosed-recipients:;\nBcc: c@d\n\n", "a@b>c@d" },
+	{ "From: a@b\nTo: \"c d\"@e\n\n", "a@b>\"c d\"@e" },
+	{ "From: a@b\nTo: c@[192.0.2.1]\n\n", "a@b>c@[192.0.2.1]" },
+	/* duplicates */
+	{ "From: a@b\nTo: c@D.e, c@d.E.\nCc: c@d.e, C@d.e\n\n", "a@b>c@d.e,C@d.e" },
+	/* resent */
+	{ "Resent-To: n@o\nFrom: a@b\nTo: c@d\nBcc: x@y\n\n", "a@b>n@o" },
+	{ "Resent-From: r@s\nResent-Bcc: n@o\nFrom: a@b\nTo: c@d\n\n", "r@s>n@o" },
+	{ "Resent-Sender: q@s\nResent-From: r@s\nResent-Cc: n@o\nFrom: a@b\nTo: c@d\n\n", "q@s>n@o" },
+	{ "Resent-From: new@s\nResent-To: new@o\nReceived: x\nResent-From: old@s\nResent-To: old@o\nFrom: "
+	  "a@b\n\n",
+	  "new@s>new@o" },
+	{ "Resent-Date: x\nFrom: a@b\nTo: c@d\n\n", "a@b>c@d" },
+	/* X-Sender and X-Receiver */
+	{ "X-Sender: <s@t>\nX-Receiver: <r@u>\nX-Receiver: v@w\nFrom: a@b\nTo: c@d\n\n", "s@t>r@u,v@w" },
+	{ "X-Receiver: <r@u>\nX-Sender: s@t\nFrom: a@b\nTo: c@d\n\n", "s@t>r@u" },
+	{ "x-sender: <s@t>\nFrom: a@b\nTo: c@d\n\n", "s@t>c@d" },
+	{ "X-Receiver: <r@u>\nFrom: a@b\nTo: c@d\n\n", "a@b>r@u" },
+	{ "X-Sender: <>\nX-Receiver: <r@u>\nFrom: a@b\n\n", ">r@u" },
+	{ "X-Sender: <s@t>\nX-Postern-Priority: high\nX-Receiver: <r@u>\n\n", "s@t>r@u" },
+	{ "From: a@b\nX-Sender: <s@t>\nX-Receiver: <r@u>\nTo: c@d\n\n", "a@b>c@d" },
+	{ "X-Sender: <s@t>\nX-Receiver: <r@u>\nTo: not an address\n\n", "s@t>r@u" },
+	/* refused */
+	{ "X-Sender: <s@t>\nX-Sender: <s@t>\nTo: c@d\n\n", "!there is more than one X-Sender line" },
+	{ "X-Receiver: <>\n\n", "!X-Receiver: \"<>\" is empty" },
+	{ "X-Receiver: <a@b> SIZE=1\n\n",
+	  "!X-Receiver: \"<a@b> SIZE=1\" has a blank, a control character or broken UTF-8 in it" },
+	{ "X-Receiver: <a@b>, <c@d>\n\n",
+	  "!X-Receiver: \"<a@b>, <c@d>\" has a blank, a control character or broken UTF-8 in it" },
+	{ "X-Receiver: root\n\n", "!X-Receiver: \"root\" the part after @ is missing" },
+	{ "From: a@b\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
+	{ "Subject: x\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
+	{ "no header at all\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
+	{ " To: c@d\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
+	{ "From: a@b\nTo: root\n\n", "!To: \"root\" the part after @ is missing" },
+	{ "From: <>\nTo: a@b\n\n", "!From: \"<>\" is empty" },
+	{ "From: a@b\nTo: c@d, x\033[1m%n\n\n", "!To: \"x\\033[1m%n\" is not of the form user@domain" },
+	{ "From: a@b\nTo: a@b,c@b,d@b,e@b,f@b,g@b\n\n", "!it has more than 5 recipients (recipient-limit)" },
+	{ "From: a@b\nTo: a@b,c@b,d@b,e@b,f@b,f@B,f@b\n\n", "a@b>a@b,c@b,d@b,e@b,f@b" },
+	{ "From: a@b\nTo: c@d\nrubbish\nBcc: e@f\n\n",
+	  "!a line of its header is no header field, and a Bcc stands behind it" },
+	{ "From: a@b\nTo: c@d\nHello without a blank line\nbody", "a@b>c@d" },
+	/* options */
+	{ "X-Postern-Server: nowhere\nTo: c@d\n\n",
+	  "!X-Postern-Server: \"nowhere\" is no server of the configuration" },
+	{ "X-Postern-Priority: urgent\nTo: c@d\n\n",
+	  "!X-Postern-Priority: \"urgent\" is none of high, normal and bulk" },
+	{ "X-Postern-Send-After: soon\nTo: c@d\n\n",
+	  "!X-Postern-Send-After: \"soon\" is no date of RFC 5322, like \"Sat, 21 Nov 2026 15:04:05 +0000\"" },
+};
+
 static void envelopes(void **state UNUSED)
 {
-	static const struct {
-		const char *message, *expected;
-	} ROWS[] = {
-		/* from the header */
-		{ "From: a@b\nTo: c@d\n\n", "a@b>c@d" },
-		{ "From: A <a@b>\nTo: c@d, E <e@f>\nCc: g@h\nBcc: i@j\n\n", "a@b>c@d,e@f,g@h,i@j" },
-		{ "From: a@b\nSender: s@t\nTo: c@d\n\n", "s@t>c@d" },
-		{ "From: a@b, x@y\nTo: c@d\n\n", "a@b>c@d" },
-		{ "From: Nobody:;\nTo: c@d\n\n", ACCOUNT ">c@d" },
-		{ "To: c@d\n\n", ACCOUNT ">c@d" },
-		{ "From:\nTo: c@d\n\n", ACCOUNT ">c@d" },
-		{ "from: a@b\nTO: c@d\ncC: e@f\n\n", "a@b>c@d,e@f" },
-		{ "From : a@b\nTo\t: c@d\n\n", "a@b>c@d" },
-		{ "From: a@b\nTo: c@d", "a@b>c@d" },
-		{ "From: a@b\r\nTo: c@d\r\n\r\nbody", "a@b>c@d" },
-		{ "From a@b Sat Nov 21\nFrom: a@b\nTo: c@d\n\n", "a@b>c@d" },
-		/* Bcc in every spelling */
-		{ "From: a@b\nBCC: c@d\n\n", "a@b>c@d" },
-		{ "From: a@b\nbcc: c@d\n\n", "a@b>c@d" },
-		{ "From: a@b\nbCC :c@d\n\n", "a@b>c@d" },
-		{ "From: a@b\nBcc:\n c@d,\n\te@f\n\n", "a@b>c@d,e@f" },
-		{ "From: a@b\nBcc: c@d\nBcc: e@f\n\n", "a@b>c@d,e@f" },
-		{ "From: a@b\nBcc:\nTo: c@d\n\n", "a@b>c@d" },
-		/* folded, groups, quoted, literals */
-		{ "From: a@b\nTo: \"D, C\" <c@d>,\n  (x) e @ f\n\n", "a@b>c@d,e@f" },
-		{ "From: a@b\nTo: friends: c@d, e@f;\n\n", "a@b>c@d,e@f" },
-		{ "From: a@b\nTo: undisclosed-recipients:;\nBcc: c@d\n\n", "a@b>c@d" },
-		{ "From: a@b\nTo: \"c d\"@e\n\n", "a@b>\"c d\"@e" },
-		{ "From: a@b\nTo: c@[192.0.2.1]\n\n", "a@b>c@[192.0.2.1]" },
-		/* duplicates */
-		{ "From: a@b\nTo: c@D.e, c@d.E.\nCc: c@d.e, C@d.e\n\n", "a@b>c@d.e,C@d.e" },
-		/* resent */
-		{ "Resent-To: n@o\nFrom: a@b\nTo: c@d\nBcc: x@y\n\n", "a@b>n@o" },
-		{ "Resent-From: r@s\nResent-Bcc: n@o\nFrom: a@b\nTo: c@d\n\n", "r@s>n@o" },
-		{ "Resent-Sender: q@s\nResent-From: r@s\nResent-Cc: n@o\nFrom: a@b\nTo: c@d\n\n", "q@s>n@o" },
-		{ "Resent-From: new@s\nResent-To: new@o\nReceived: x\nResent-From: old@s\nResent-To: old@o\nFrom: "
-		  "a@b\n\n",
-		  "new@s>new@o" },
-		{ "Resent-Date: x\nFrom: a@b\nTo: c@d\n\n", "a@b>c@d" },
-		/* X-Sender and X-Receiver */
-		{ "X-Sender: <s@t>\nX-Receiver: <r@u>\nX-Receiver: v@w\nFrom: a@b\nTo: c@d\n\n", "s@t>r@u,v@w" },
-		{ "X-Receiver: <r@u>\nX-Sender: s@t\nFrom: a@b\nTo: c@d\n\n", "s@t>r@u" },
-		{ "x-sender: <s@t>\nFrom: a@b\nTo: c@d\n\n", "s@t>c@d" },
-		{ "X-Receiver: <r@u>\nFrom: a@b\nTo: c@d\n\n", "a@b>r@u" },
-		{ "X-Sender: <>\nX-Receiver: <r@u>\nFrom: a@b\n\n", ">r@u" },
-		{ "X-Sender: <s@t>\nX-Postern-Priority: high\nX-Receiver: <r@u>\n\n", "s@t>r@u" },
-		{ "From: a@b\nX-Sender: <s@t>\nX-Receiver: <r@u>\nTo: c@d\n\n", "a@b>c@d" },
-		{ "X-Sender: <s@t>\nX-Receiver: <r@u>\nTo: not an address\n\n", "s@t>r@u" },
-		/* refused */
-		{ "X-Sender: <s@t>\nX-Sender: <s@t>\nTo: c@d\n\n", "!there is more than one X-Sender line" },
-		{ "X-Receiver: <>\n\n", "!X-Receiver: \"<>\" is empty" },
-		{ "X-Receiver: <a@b> SIZE=1\n\n",
-		  "!X-Receiver: \"<a@b> SIZE=1\" has a blank, a control character or broken UTF-8 in it" },
-		{ "X-Receiver: <a@b>, <c@d>\n\n",
-		  "!X-Receiver: \"<a@b>, <c@d>\" has a blank, a control character or broken UTF-8 in it" },
-		{ "X-Receiver: root\n\n", "!X-Receiver: \"root\" the part after @ is missing" },
-		{ "From: a@b\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
-		{ "Subject: x\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
-		{ "no header at all\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
-		{ " To: c@d\n\n", "!it has no recipients: To, Cc, Bcc and X-Receiver name nobody" },
-		{ "From: a@b\nTo: root\n\n", "!To: \"root\" the part after @ is missing" },
-		{ "From: <>\nTo: a@b\n\n", "!From: \"<>\" is empty" },
-		{ "From: a@b\nTo: c@d, x\033[1m%n\n\n", "!To: \"x\\033[1m%n\" is not of the form user@domain" },
-		{ "From: a@b\nTo: a@b,c@b,d@b,e@b,f@b,g@b\n\n", "!it has more than 5 recipients (recipient-limit)" },
-		{ "From: a@b\nTo: a@b,c@b,d@b,e@b,f@b,f@B,f@b\n\n", "a@b>a@b,c@b,d@b,e@b,f@b" },
-		{ "From: a@b\nTo: c@d\nrubbish\nBcc: e@f\n\n",
-		  "!a line of its header is no header field, and a Bcc stands behind it" },
-		{ "From: a@b\nTo: c@d\nHello without a blank line\nbody", "a@b>c@d" },
-		/* options */
-		{ "X-Postern-Server: nowhere\nTo: c@d\n\n",
-		  "!X-Postern-Server: \"nowhere\" is no server of the configuration" },
-		{ "X-Postern-Priority: urgent\nTo: c@d\n\n",
-		  "!X-Postern-Priority: \"urgent\" is none of high, normal and bulk" },
-		{ "X-Postern-Send-After: soon\nTo: c@d\n\n",
-		  "!X-Postern-Send-After: \"soon\" is no date of RFC 5322, like \"Sat, 21 Nov 2026 15:04:05 +0000\"" },
-	};
 	struct header h;
 	struct buf out;
 
 	header_init(&h);
 	buf_init(&out, 10000);
-	for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
-		outcome(&h, ROWS[i].message, &out);
-		if (strcmp(buf_text(&out), ROWS[i].expected) != 0)
-			fail_msg("%s\nis: %s\nnot: %s", ROWS[i].message, buf_text(&out), ROWS[i].expected);
+	for (size_t i = 0; i < ARRAY_LEN(ENVELOPES); i++) {
+		outcome(&h, ENVELOPES[i].message, &out);
+		if (strcmp(buf_text(&out), ENVELOPES[i].expected) != 0)
+			fail_msg("%s\nis: %s\nnot: %s", ENVELOPES[i].message, buf_text(&out), ENVELOPES[i].expected);
 	}
 	buf_release(&out);
 	header_release(&h);

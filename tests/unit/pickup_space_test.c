@@ -1,10 +1,12 @@
 /* The reserve of the spool's file system. */
 #include "pickup/space.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* cmocka last: it needs the four standard headers above */
+#include <cmocka.h>
 
 #define MIB (1ull << 20)
 
