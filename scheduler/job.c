@@ -382,7 +382,7 @@ static void fail_pending(struct scheduler *s, struct job *job, const struct fail
 {
 	struct record *r = job->record;
 	uint8_t outcome = record_add_outcome(r, clock_wall(), f->server, f->relay, f->code, f->dsn, f->text);
-	bool has_next = has_next_server(s, entry_get(s->entries, job->entry));
+	bool has_next = !job->is_unknown && has_next_server(s, entry_get(s->entries, job->entry));
 	bool is_bounce = f->verdict == VERDICT_PERMANENT && (f->is_final || !has_next);
 	enum disposition d = has_next && !f->is_final ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
 

@@ -191,6 +191,8 @@ static void on_resynced(struct worker *w, const struct msg_resynced *m)
 	for (unsigned i = 0; i < m->sessions.count && i < m->servers.count; i++)
 		session_foreign(s, w, msg_u32(&m->sessions, i), msg_u32(&m->servers, i));
 	w->state = WORKER_UP;
+	for (unsigned i = 0; i < s->conf->server_count; i++)
+		dispatch_server_changed(s, i); /* what found no worker */
 	if (--s->syncing_count == 0 && s->is_limiter_up)
 		permit_resync(s);
 }
