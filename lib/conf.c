@@ -71,6 +71,17 @@ void conf_errors_release(struct conf_errors *e)
 	memset(e, 0, sizeof(*e));
 }
 
+void conf_errors_move(struct conf_errors *to, struct conf_errors *from)
+{
+	if (from->count > 0) {
+		to->text = xrealloc(to->text, (size_t)to->count + from->count, sizeof(to->text[0]));
+		memcpy(to->text + to->count, from->text, from->count * sizeof(from->text[0]));
+		to->count += from->count;
+	}
+	free(from->text);
+	memset(from, 0, sizeof(*from));
+}
+
 void conf_origin_add(struct conf *c, const void *field, unsigned line)
 {
 	unsigned n = c->origin_count++;

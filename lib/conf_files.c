@@ -3,6 +3,7 @@
  * `postern check`, and by master before it accepts a configuration. Never shows what a secret file holds.
  */
 #include "lib/conf_private.h"
+#include "lib/replies.h"
 #include "lib/text.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -330,6 +331,14 @@ static void check_conf_file(struct files *f)
 				 (unsigned)st.st_mode & 07777, path);
 }
 
+/* Rules about replies are part of the configuration: it is right as a whole, or not. */
+static void check_replies(const struct conf *c, struct conf_errors *errors)
+{
+	struct replies *rules = replies_load(c, errors);
+
+	replies_free(&rules);
+}
+
 bool conf_check_files(const struct conf *c, struct conf_errors *errors)
 {
 	struct files f = { .conf = c, .report.path = c->path };
@@ -339,10 +348,10 @@ bool conf_check_files(const struct conf *c, struct conf_errors *errors)
 	check_spool(&f);
 	check_log(&f);
 	check_readable(&f, "trust-anchor-file", &c->dns.trust_anchor_file, NULL, NULL);
-	check_readable(&f, "reply-rules", &c->reply_rules, NULL, NULL);
 	check_zones(&f, &c->limits);
 	for (unsigned i = 0; i < c->server_count; i++)
 		check_server(&f, &c->server[i]);
 	conf_report_finish(&f.report, errors);
+	check_replies(c, errors);
 	return errors->count == 0;
 }

@@ -21,7 +21,7 @@ endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call unit_rules,$(t))))
 
 .PHONY: unit-build unit
-unit-build: $(UNIT_TESTS)
+unit-build: $(UNIT_TESTS) $(OUT)/share/postern/replies.conf
 unit: unit-build
 	$(Q)tests/run-unit $(OUT) $(UNIT_TESTS)
 

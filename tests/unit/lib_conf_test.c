@@ -550,7 +550,6 @@ static void test_later_is_refused(void **state UNUSED)
 {
 	static const struct bad_row ROWS[] = {
 		{ "limits = { \"1/day\" }\n" OK, { ":1: limits: not available in this version" } },
-		{ "reply-rules = \"x\"\n" OK, { ":1: reply-rules: not available in this version" } },
 		{ "limits-store = \"redis://h:1/2\"\n" OK,
 		  { ":1: limits-store: \"redis://h:1/2\" is not available in this version; use \"local\"" } },
 		{ "server \"a\" { method = gmail }",
