@@ -1,13 +1,14 @@
 /* hosts.c - encoding of host lists.
  *
- * count u8; per host: preference u16, flags u8 (1: secure), name u8 + bytes, address count u8; per address: family u8
- * (4 or 6), 4 or 16 bytes. Big-endian.
+ * count u8; per host: preference u16, flags u8 (1: secure, 2: TLSA records of no use, 4: TLSA records), name u8 +
+ * bytes, address count u8; per address: family u8 (4 or 6), 4 or 16 bytes; with flag 4: base u8 + bytes (none: the
+ * name), bytes u16 of records: usage u8, selector u8, matching u8, data u16 + bytes. Big-endian.
  */
 #include "lib/hosts.h"
 #include "lib/text.h"
 #include <arpa/inet.h>
 
-enum { HOST_SECURE = 1 };
+enum { HOST_SECURE = 1, HOST_TLSA_UNUSABLE = 2, HOST_TLSA = 4, HOST_FLAGS = 7, TLSA_HEAD_BYTES = 5 };
 
 static unsigned address_len(const struct host_address *a)
 {
@@ -17,6 +18,84 @@ static unsigned address_len(const struct host_address *a)
 static void put_u8(struct buf *out, unsigned value)
 {
 	buf_put_char(out, (char)(unsigned char)value);
+}
+
+static void put_u16(struct buf *out, unsigned value)
+{
+	put_u8(out, value >> 8);
+	put_u8(out, value & 0xff);
+}
+
+/* --- TLSA records --- */
+
+bool host_tlsa_is_usable(const struct host_tlsa *r)
+{
+	enum { DANE_TA = 2, DANE_EE = 3, SPKI = 1, WHOLE = 0, SHA_256 = 1, SHA_512 = 2 };
+
+	if ((r->usage != DANE_TA && r->usage != DANE_EE) || r->selector > SPKI)
+		return false;
+	switch (r->matching) {
+	case WHOLE:
+		return r->data.len > 0;
+	case SHA_256:
+		return r->data.len == 32;
+	case SHA_512:
+		return r->data.len == 64;
+	}
+	return false;
+}
+
+void host_tlsa_put(struct buf *out, const struct host_tlsa *r)
+{
+	put_u8(out, r->usage);
+	put_u8(out, r->selector);
+	put_u8(out, r->matching);
+	put_u16(out, (unsigned)r->data.len);
+	buf_put_slice(out, r->data);
+}
+
+bool host_tlsa_next(struct slice *rest, struct host_tlsa *out)
+{
+	const unsigned char *at = (const unsigned char *)rest->ptr;
+	size_t len;
+
+	if (rest->len < TLSA_HEAD_BYTES)
+		return false;
+	len = (size_t)at[3] << 8 | at[4];
+	if (rest->len - TLSA_HEAD_BYTES < len)
+		return false;
+	*out = (struct host_tlsa){ at[0], at[1], at[2], { rest->ptr + TLSA_HEAD_BYTES, len } };
+	rest->ptr += TLSA_HEAD_BYTES + len;
+	rest->len -= TLSA_HEAD_BYTES + len;
+	return true;
+}
+
+struct slice hosts_tlsa(const struct hosts *hosts, const struct host *host)
+{
+	return (struct slice){ hosts->tlsa + host->tlsa_at, host->tlsa_bytes };
+}
+
+/* --- host lists --- */
+
+static unsigned flags_of(const struct host *h)
+{
+	unsigned flags = h->is_secure ? HOST_SECURE : 0;
+
+	if (h->dane == HOST_DANE_UNUSABLE)
+		flags |= HOST_TLSA_UNUSABLE;
+	else if (h->dane == HOST_DANE_USABLE)
+		flags |= HOST_TLSA;
+	return flags;
+}
+
+static void put_dane(struct buf *out, const struct hosts *hosts, const struct host *h)
+{
+	size_t len = strcmp(h->tlsa_base, h->name) == 0 ? 0 : strnlen(h->tlsa_base, sizeof(h->tlsa_base) - 1);
+
+	put_u8(out, (unsigned)len);
+	buf_put(out, h->tlsa_base, len);
+	put_u16(out, h->tlsa_bytes);
+	buf_put_slice(out, hosts_tlsa(hosts, h));
 }
 
 void hosts_encode(struct buf *out, const struct hosts *hosts)
@@ -30,9 +109,8 @@ void hosts_encode(struct buf *out, const struct hosts *hosts)
 		size_t name_len = strnlen(h->name, sizeof(h->name) - 1);
 
 		mark = out->len;
-		put_u8(out, h->preference >> 8);
-		put_u8(out, h->preference & 0xff);
-		put_u8(out, h->is_secure ? HOST_SECURE : 0);
+		put_u16(out, h->preference);
+		put_u8(out, flags_of(h));
 		put_u8(out, (unsigned)name_len);
 		buf_put(out, h->name, name_len);
 		put_u8(out, h->address_count);
@@ -40,6 +118,8 @@ void hosts_encode(struct buf *out, const struct hosts *hosts)
 			put_u8(out, h->address[i].family == AF_INET6 ? 6 : 4);
 			buf_put(out, h->address[i].bytes, address_len(&h->address[i]));
 		}
+		if (h->dane == HOST_DANE_USABLE)
+			put_dane(out, hosts, h);
 		if (out->len - begin > HOSTS_BYTES_MAX) {
 			out->len = mark;
 			break;
@@ -73,20 +153,26 @@ static unsigned take_u8(struct cursor *c)
 	return at ? *at : 0;
 }
 
-static void take_name(struct cursor *c, struct host *h)
+static unsigned take_u16(struct cursor *c)
+{
+	unsigned high = take_u8(c);
+
+	return high << 8 | take_u8(c);
+}
+
+/* Of a name that may be absent; `out` has room for the longest. */
+static void take_name(struct cursor *c, char *out)
 {
 	unsigned len = take_u8(c);
 	const unsigned char *name = take(c, len);
 
-	if (!name || len == 0) {
-		c->failed = true;
+	if (!name)
 		return;
-	}
 	for (unsigned i = 0; i < len; i++)
 		if (name[i] < 0x21 || name[i] > 0x7e)
 			c->failed = true;
-	memcpy(h->name, name, len);
-	h->name[len] = '\0';
+	memcpy(out, name, len);
+	out[len] = '\0';
 }
 
 static void take_address(struct cursor *c, struct host_address *a)
@@ -104,17 +190,54 @@ static void take_address(struct cursor *c, struct host_address *a)
 		memcpy(a->bytes, bytes, address_len(a));
 }
 
-static void take_host(struct cursor *c, struct host *h)
+static bool are_usable(struct slice records)
+{
+	struct host_tlsa r;
+
+	if (records.len == 0 || records.len > HOST_TLSA_BYTES_MAX)
+		return false;
+	while (host_tlsa_next(&records, &r))
+		if (!host_tlsa_is_usable(&r))
+			return false;
+	return records.len == 0;
+}
+
+static void take_dane(struct cursor *c, struct hosts *hosts, struct host *h)
+{
+	const unsigned char *records;
+	size_t len;
+
+	take_name(c, h->tlsa_base);
+	if (h->tlsa_base[0] == '\0')
+		memcpy(h->tlsa_base, h->name, sizeof(h->tlsa_base));
+	len = take_u16(c);
+	records = take(c, len);
+	if (!records || !are_usable((struct slice){ (const char *)records, len })) {
+		c->failed = true;
+		return;
+	}
+	h->tlsa_at = hosts->tlsa_bytes;
+	h->tlsa_bytes = (uint16_t)len;
+	memcpy(hosts->tlsa + hosts->tlsa_bytes, records, len); /* fits: the whole list has no more bytes than this */
+	hosts->tlsa_bytes = (uint16_t)(hosts->tlsa_bytes + len);
+}
+
+static void take_host(struct cursor *c, struct hosts *hosts, struct host *h)
 {
 	unsigned flags, count;
 
-	h->preference = (uint16_t)(take_u8(c) << 8);
-	h->preference = (uint16_t)(h->preference | take_u8(c));
+	h->preference = (uint16_t)take_u16(c);
 	flags = take_u8(c);
-	if (flags & ~(unsigned)HOST_SECURE)
-		c->failed = true;
 	h->is_secure = flags & HOST_SECURE;
-	take_name(c, h);
+	h->dane = flags & HOST_TLSA            ? HOST_DANE_USABLE
+		  : flags & HOST_TLSA_UNUSABLE ? HOST_DANE_UNUSABLE
+					       : HOST_DANE_NONE;
+	if (flags & ~(unsigned)HOST_FLAGS ||
+	    (flags & (HOST_TLSA | HOST_TLSA_UNUSABLE)) == (HOST_TLSA | HOST_TLSA_UNUSABLE))
+		c->failed = true;
+	take_name(c, h->name);
+	if (h->name[0] == '\0')
+		c->failed = true;
 	count = take_u8(c);
 	if (count > HOST_ADDRESSES_MAX) {
 		c->failed = true;
@@ -123,6 +246,8 @@ static void take_host(struct cursor *c, struct host *h)
 	h->address_count = (uint8_t)count;
 	for (unsigned i = 0; i < count && !c->failed; i++)
 		take_address(c, &h->address[i]);
+	if (h->dane == HOST_DANE_USABLE && !c->failed)
+		take_dane(c, hosts, h);
 }
 
 bool hosts_decode(struct slice bytes, struct hosts *out)
@@ -135,7 +260,7 @@ bool hosts_decode(struct slice bytes, struct hosts *out)
 	if (bytes.len > HOSTS_BYTES_MAX || count > HOSTS_MAX)
 		c.failed = true;
 	for (unsigned i = 0; i < count && !c.failed; i++)
-		take_host(&c, &out->host[i]);
+		take_host(&c, out, &out->host[i]);
 	if (c.failed || c.at != c.end)
 		return false;
 	out->count = (uint8_t)count;
@@ -167,30 +292,27 @@ unsigned host_address_sockaddr(const struct host_address *a, uint16_t port, stru
 	return sizeof(v4);
 }
 
-static int compare_names(const void *a, const void *b)
+static int compare_hosts(const void *a, const void *b)
 {
-	return strcasecmp(*(const char *const *)a, *(const char *const *)b);
+	return strcasecmp((*(const struct host *const *)a)->name, (*(const struct host *const *)b)->name);
 }
 
 uint64_t hosts_site_hash(const struct hosts *hosts)
 {
-	const char *name[HOSTS_MAX] = { NULL };
+	const struct host *host[HOSTS_MAX] = { NULL };
 	struct buf all;
 	uint64_t hash;
-	bool is_secure = true;
 
+	for (unsigned i = 0; i < hosts->count; i++)
+		host[i] = &hosts->host[i];
+	qsort(host, hosts->count, sizeof(host[0]), compare_hosts);
+	buf_init(&all, HOSTS_MAX * (sizeof(host[0]->name) + 2) + 1);
 	for (unsigned i = 0; i < hosts->count; i++) {
-		name[i] = hosts->host[i].name;
-		is_secure = is_secure && hosts->host[i].is_secure;
-	}
-	qsort(name, hosts->count, sizeof(name[0]), compare_names);
-	buf_init(&all, HOSTS_MAX * (sizeof(hosts->host[0].name) + 1) + 1);
-	for (unsigned i = 0; i < hosts->count; i++) {
-		buf_put_str(&all, name[i]);
+		buf_put_str(&all, host[i]->name);
 		buf_put_char(&all, '\0');
+		put_u8(&all, flags_of(host[i]));
 	}
-	buf_put_char(&all, is_secure ? 'S' : 'i');
-	text_lower(all.ptr, all.len - 1);
+	text_lower(all.ptr, all.len);
 	hash = text_hash(all.ptr, all.len);
 	buf_release(&all);
 	return hash;

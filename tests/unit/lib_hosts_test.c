@@ -33,7 +33,112 @@ static struct hosts sample(void)
 	add(&h, 65535, "mx2.example.com", "");
 	add(&h, 0, "[192.0.2.7]", "192.0.2.7");
 	h.host[0].is_secure = true;
+	h.host[1].dane = HOST_DANE_UNUSABLE;
 	return h;
+}
+
+static void add_tlsa(struct hosts *h, unsigned host, const char *base, const struct host_tlsa *r, unsigned count)
+{
+	struct buf b;
+
+	buf_init(&b, HOST_TLSA_BYTES_MAX);
+	for (unsigned i = 0; i < count; i++)
+		host_tlsa_put(&b, &r[i]);
+	assert_false(b.failed);
+	h->host[host].dane = HOST_DANE_USABLE;
+	(void)snprintf(h->host[host].tlsa_base, sizeof(h->host[host].tlsa_base), "%s", base);
+	h->host[host].tlsa_at = h->tlsa_bytes;
+	h->host[host].tlsa_bytes = (uint16_t)b.len;
+	memcpy(h->tlsa + h->tlsa_bytes, b.ptr, b.len);
+	h->tlsa_bytes = (uint16_t)(h->tlsa_bytes + b.len);
+	buf_release(&b);
+}
+
+#define DIGEST "0123456789abcdef0123456789abcdef"
+
+static const struct host_tlsa RECORDS[] = {
+	{ 3, 1, 1, { DIGEST, 32 } },
+	{ 2, 0, 2, { DIGEST DIGEST, 64 } },
+	{ 3, 1, 0, { "a whole key, if you wish", 24 } },
+};
+
+static struct hosts sample_with_tlsa(void)
+{
+	struct hosts h = sample();
+
+	add_tlsa(&h, 0, "real.example.net", RECORDS, 3);
+	add_tlsa(&h, 2, "[192.0.2.7]", RECORDS + 1, 1);
+	return h;
+}
+
+static void test_tlsa_round_trip(void **state UNUSED)
+{
+	struct hosts h = sample_with_tlsa(), back;
+	struct host_tlsa r;
+	struct slice rest;
+	struct buf b;
+
+	buf_init(&b, HOSTS_BYTES_MAX);
+	hosts_encode(&b, &h);
+	assert_true(hosts_decode(buf_slice(&b), &back));
+	assert_memory_equal(&h, &back, sizeof(h));
+	rest = hosts_tlsa(&back, &back.host[0]);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(host_tlsa_next(&rest, &r));
+		assert_int_equal(r.usage, RECORDS[i].usage);
+		assert_int_equal(r.selector, RECORDS[i].selector);
+		assert_int_equal(r.matching, RECORDS[i].matching);
+		assert_true(slice_equal(r.data, RECORDS[i].data));
+	}
+	assert_false(host_tlsa_next(&rest, &r));
+	assert_int_equal(rest.len, 0);
+	for (size_t len = 0; len < b.len; len++)
+		assert_false(hosts_decode((struct slice){ b.ptr, len }, &back));
+	buf_release(&b);
+}
+
+/* TL12: what may authenticate a server, and what counts as if it were not there. */
+static void test_usable_tlsa(void **state UNUSED)
+{
+	static const struct {
+		const char *label;
+		uint8_t usage, selector, matching;
+		size_t len;
+		bool is_usable;
+	} ROWS[] = {
+		{ "3 1 1", 3, 1, 1, 32, true },
+		{ "3 0 1", 3, 0, 1, 32, true },
+		{ "2 0 1", 2, 0, 1, 32, true },
+		{ "2 1 2", 2, 1, 2, 64, true },
+		{ "whole key", 3, 1, 0, 91, true },
+		{ "nothing at all", 3, 1, 0, 0, false },
+		{ "PKIX-TA", 0, 0, 1, 32, false },
+		{ "PKIX-EE", 1, 1, 1, 32, false },
+		{ "usage 4", 4, 1, 1, 32, false },
+		{ "private usage", 255, 1, 1, 32, false },
+		{ "selector 2", 3, 2, 1, 32, false },
+		{ "matching 3", 3, 1, 3, 48, false },
+		{ "short digest", 3, 1, 1, 31, false },
+		{ "long digest", 3, 1, 1, 33, false },
+		{ "SHA-256 as SHA-512", 3, 1, 2, 32, false },
+		{ "empty digest", 3, 1, 1, 0, false },
+	};
+	static const char data[128];
+
+	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
+		struct host_tlsa r = { ROWS[i].usage, ROWS[i].selector, ROWS[i].matching, { data, ROWS[i].len } };
+		struct hosts h = { 0 }, back;
+		struct buf b;
+
+		print_message("%s\n", ROWS[i].label);
+		assert_int_equal(host_tlsa_is_usable(&r), ROWS[i].is_usable);
+		add(&h, 10, "mx.example.com", "192.0.2.1");
+		add_tlsa(&h, 0, "mx.example.com", &r, 1);
+		buf_init(&b, HOSTS_BYTES_MAX);
+		hosts_encode(&b, &h);
+		assert_int_equal(hosts_decode(buf_slice(&b), &back), ROWS[i].is_usable);
+		buf_release(&b);
+	}
 }
 
 static void test_round_trip(void **state UNUSED)
@@ -103,7 +208,13 @@ static void test_damage(void **state UNUSED)
 		{ "one host", "\1\0\12\0\1a\0", 7, true },
 		{ "one address", "\1\0\12\1\1a\1\4\1\2\3\4", 12, true },
 		{ "too many hosts", "\25", 1, false },
-		{ "unknown flag", "\1\0\12\2\1a\0", 7, false },
+		{ "unknown flag", "\1\0\12\10\1a\0", 7, false },
+		{ "TLSA records of no use", "\1\0\12\3\1a\0", 7, true },
+		{ "both kinds of TLSA records", "\1\0\12\6\1a\0\0\0\6\3\1\0\0\1x", 16, false },
+		{ "a TLSA record", "\1\0\12\4\1a\0\0\0\6\3\1\0\0\1x", 16, true },
+		{ "no TLSA record", "\1\0\12\4\1a\0\0\0\0", 10, false },
+		{ "a TLSA record that ends early", "\1\0\12\4\1a\0\0\0\6\3\1\0\0\2x", 16, false },
+		{ "a TLSA record and half a one", "\1\0\12\4\1a\0\0\0\10\3\1\0\0\1x\3\1", 18, false },
 		{ "no name", "\1\0\12\0\0\0", 6, false },
 		{ "blank in the name", "\1\0\12\0\1 \0", 7, false },
 		{ "NUL in the name", "\1\0\12\0\1\0\0", 7, false },
@@ -135,8 +246,12 @@ static void test_site_hash(void **state UNUSED)
 	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&c));
 	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&joined));
 	a.host[0].is_secure = true;
-	assert_int_equal(hosts_site_hash(&a), hosts_site_hash(&b)); /* not all of it */
-	a.host[1].is_secure = true;
+	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&b)); /* not even when it is one of two */
+	b.host[1].is_secure = true;
+	assert_int_equal(hosts_site_hash(&a), hosts_site_hash(&b));
+	a.host[0].dane = HOST_DANE_USABLE;
+	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&b));
+	b.host[1].dane = HOST_DANE_UNUSABLE;
 	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&b));
 }
 
@@ -161,6 +276,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_tlsa_round_trip),
+		cmocka_unit_test(test_usable_tlsa),
 		cmocka_unit_test(test_longest_list),
 		cmocka_unit_test(test_every_prefix_is_refused),
 		cmocka_unit_test(test_damage),
