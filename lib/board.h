@@ -17,6 +17,6 @@ struct board *board_map(int fd, bool is_writable); /* NULL with errno; fd may be
 void board_unmap(struct board **b);
 void board_post(struct board *b, unsigned slot, uint64_t queue_id, uint16_t group); /* before the dot is sent */
 void board_erase(struct board *b, unsigned slot); /* after the report is in the pipe */
-void board_erase_all(struct board *b);            /* at a worker's start */
+void board_erase_all(struct board *b);            /* a new worker's, once the scheduler has read it */
 bool board_has(const struct board *b, uint64_t queue_id, uint16_t group);
 #endif

@@ -25,6 +25,7 @@ struct smtpout {
 	struct proc *p;
 	struct channel *scheduler;
 	struct loop_timer *last_wait;
+	bool is_board_ours; /* our predecessor's entries are gone */
 	struct worker w;
 };
 
@@ -132,6 +133,17 @@ static const struct handler {
 	{ MSG_RESYNC, on_resync },   { MSG_REPORT_ACK, on_report_ack },
 };
 
+/*
+ * What a killed predecessor left on the board tells the scheduler which messages may go out twice. It has read that
+ * before it sends the first packet to our generation; to erase any earlier would make it believe that nothing was sent.
+ */
+static void take_over_board(struct smtpout *me)
+{
+	if (!me->is_board_ours && me->w.board)
+		board_erase_all(me->w.board);
+	me->is_board_ours = true;
+}
+
 /* A scheduler's last words may come after its successor's first: generations only rise. */
 static bool on_packet(void *arg, const struct msg_head *head, const struct packet *p)
 {
@@ -140,6 +152,7 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 	if (head->from_generation < channel_peer(me->scheduler))
 		return true;
 	channel_set_peer(me->scheduler, head->from_generation);
+	take_over_board(me);
 	for (unsigned i = 0; i < ARRAY_LEN(HANDLERS); i++) {
 		if (HANDLERS[i].type == head->type)
 			return HANDLERS[i].fn(me, p);
@@ -233,8 +246,6 @@ static int after_jail(struct proc *p)
 	struct smtpout *me = proc_context(p);
 
 	me->w.queue_fd = proc_spool_fd(p);
-	if (me->w.board)
-		board_erase_all(me->w.board);
 	me->scheduler = proc_channel(p, 0, "scheduler", on_packet, me);
 	me->w.book = report_book_new(me->scheduler, me->w.board, proc_conf(p), worker_give_slot, &me->w);
 	me->last_wait = loop_timer_new(proc_loop(p), end_now, me);

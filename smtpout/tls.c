@@ -267,3 +267,14 @@ void tls_describe(const struct tls_conn *c, struct buf *out)
 	buf_printf(out, "%s with cipher %s%s", SSL_get_version(c->ssl), SSL_get_cipher_name(c->ssl),
 		   SSL_session_reused(c->ssl) ? ", resumed" : "");
 }
+
+void tls_put_md5(struct buf *out, struct slice bytes)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+
+	if (EVP_Digest(bytes.ptr, bytes.len, digest, &len, EVP_md5(), NULL) != 1)
+		len = 0; /* a library that forbids it: the server will refuse what is sent */
+	for (unsigned i = 0; i < len; i++)
+		buf_printf(out, "%02x", digest[i]);
+}

@@ -28,4 +28,6 @@ bool tls_wants_write(const struct tls_conn *c); /* the last IO_AGAIN waits for r
 const char *tls_error(const struct tls_conn *c);
 /* "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (resumed)"; after the handshake */
 void tls_describe(const struct tls_conn *c, struct buf *out);
+/* The 32 hexadecimal digits of MD5: for APOP, which has nothing better. */
+void tls_put_md5(struct buf *out, struct slice bytes);
 #endif

@@ -580,6 +580,24 @@ def test_the_board_names_what_hangs_behind_the_dot(smtpout, server):
     wait_until(lambda: posted(out) == [], what="an empty board")
 
 
+def test_a_successor_leaves_the_board_until_the_scheduler_has_read_it(smtpout, server):
+    """It erased the board at its start: a slow scheduler then took the killed worker's messages for unsent."""
+    def script(s):
+        s.say("220 hi")
+        s.serve(dot=lambda m: s.pause(30))
+    out = smtpout()
+    number = out.queue(BODY, ["b@there.example"])
+    out.give(out.connect([("mx", [server(script).address])]), number)
+    wait_until(lambda: posted(out) == [number], what="the board")
+    out.kill()
+    out.generation += 1
+    out.start()
+    assert posted(out) == [number]
+    out.send("RESYNC")
+    out.until("RESYNCED")
+    assert posted(out) == []
+
+
 def test_outcomes_are_logged_when_they_are_recorded(smtpout, server):
     out = smtpout()
     srv = server()
