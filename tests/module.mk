@@ -8,7 +8,7 @@
 ##   soak           crash tests at full length      bench     speed beside Postfix
 ##   asan           unit and system tests with address and undefined-behaviour sanitizers
 PYTHON := /usr/bin/python3
-TEST_LIBS := -lcmocka -ldb -lunbound -lssl -lcrypto $(LIB_LIBS)
+TEST_LIBS := -lcmocka -ldb -lunbound -lssl -lcrypto -lgsasl $(LIB_LIBS)
 FUZZ_SECONDS ?= 60
 
 # tests/unit/FOLDER_MODULE_test.c sees its own folder and lib/, nothing else.
