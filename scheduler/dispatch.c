@@ -59,8 +59,10 @@ static void no_server(struct scheduler *s, entry_index i, const char *domain)
 static void fail_dns(struct scheduler *s, entry_index i, const struct target *t)
 {
 	static const char *const DSN[] = {
-		[RESOLVE_TEMPORARY] = "4.4.3", [RESOLVE_NO_DOMAIN] = "5.1.2",
-		[RESOLVE_NULL_MX] = "5.1.10",  [RESOLVE_DENIED] = "5.4.6",
+		[RESOLVE_TEMPORARY] = "4.4.3",
+		[RESOLVE_NO_DOMAIN] = "5.1.2",
+		[RESOLVE_NULL_MX] = "5.1.10",
+		[RESOLVE_DENIED] = "5.4.6",
 	};
 	bool is_final = t->state == TARGET_PERMANENT && t->status != RESOLVE_DENIED;
 	struct failure f = {
@@ -113,12 +115,13 @@ static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct 
 
 	if (l->state == LANE_DOWN && clock_mono().ms < l->retry_at.ms && !(e->flags & ENTRY_FORCED))
 		return LANE_PASSED;
-	if (l->state == LANE_PROBING && has_next && l->sessions > 0)
-		return LANE_PASSED;
+	if (l->state == LANE_PROBING && has_next && l->sessions + l->ready_count > 0)
+		return LANE_PASSED; /* one probe is enough */
 	if (has_next && s->server[l->server].blocked_until.ms && lane_server(s, l)->on_limit == ON_LIMIT_NEXT)
 		return LANE_PASSED;
 	if (l->state == LANE_DOWN)
 		l->state = LANE_PROBING;
+	e->flags &= (uint8_t)~ENTRY_FORCED; /* an operator's wish is good for one try, not for one after the other */
 	lane_push(s, l, i);
 	return LANE_TAKEN;
 }
@@ -289,6 +292,19 @@ void dispatch_server_changed(struct scheduler *s, unsigned server)
 	table_each(&s->lanes, mark_if_of_server, arg);
 }
 
+static void mark_if_waiting(void *arg, struct table_node *node)
+{
+	struct lane *l = TABLE_OBJECT(node, struct lane, node);
+
+	if (l->ready_count > 0)
+		lane_mark_dirty(arg, l);
+}
+
+void dispatch_workers_changed(struct scheduler *s)
+{
+	table_each(&s->lanes, mark_if_waiting, s);
+}
+
 /* Takes everything out of the lane and routes it again. */
 static void reroute_all(struct scheduler *s, struct lane *l)
 {
@@ -354,10 +370,16 @@ static bool give_one(struct scheduler *s, struct lane *l, struct session *sessio
 	if (!permit_is_ready(s, l->server))
 		return false;
 	i = lane_pop(s, l);
+	if (!i)
+		return false; /* it moved to another lane */
 	held_s = s->server[l->server].hold_counter_s - entry_get(s->entries, i)->held_mark;
 	job = job_new(s, i);
 	if (!job)
 		return true;
+	if (job_rcpt_count(job) > intake_rcpts_max(s, l->server)) {
+		job_split(s, job);
+		return true;
+	}
 	if (!permit_take(s, l->server, job_rcpt_count(job))) {
 		job_give_back(s, job, l);
 		entry_get(s->entries, i)->held_mark -= held_s;
@@ -368,13 +390,21 @@ static bool give_one(struct scheduler *s, struct lane *l, struct session *sessio
 	return true;
 }
 
+/* What the lane was offered and did not take is the next one's. Each that is asked leaves the ring, so this ends. */
+static void pass_slot_on(struct scheduler *s, unsigned server)
+{
+	if (s->server[server].connections < s->conf->server[server].max_connections)
+		dispatch_slot_free(s, server);
+}
+
 static void pump(struct scheduler *s, struct lane *l)
 {
 	if (l->state == LANE_DOWN) {
 		reroute_all(s, l); /* on to the next server, or parked until the lane may be probed */
 		return;
 	}
-	while (l->ready_count > 0) {
+	/* Without a permit no connection is opened: it would idle, be closed, and be opened again. */
+	while (l->ready_count > 0 && permit_is_ready(s, l->server)) {
 		struct session *session = session_choose(s, l);
 
 		/* A busy session will do only when no more connections may be opened. */
@@ -394,11 +424,13 @@ void dispatch_turn(struct scheduler *s)
 	take_due(s);
 	while (s->dirty_lanes) {
 		struct lane *l = s->dirty_lanes;
+		unsigned server = l->server;
 
 		s->dirty_lanes = l->next_dirty;
 		l->is_dirty = false;
 		pump(s, l);
 		lane_collect(s, l);
+		pass_slot_on(s, server);
 	}
 	set_due_timer(s);
 }

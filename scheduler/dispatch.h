@@ -13,6 +13,8 @@ void dispatch_release_blamed(struct scheduler *s, uint32_t blame);
 void dispatch_slot_free(struct scheduler *s, unsigned server);
 /* All lanes of a server: permits came, addresses came. */
 void dispatch_server_changed(struct scheduler *s, unsigned server);
+/* A worker came, or its pipe has room again: every lane with mail may try. */
+void dispatch_workers_changed(struct scheduler *s);
 /* The server's limits are used up: mail with another server goes there when on-limit = next. */
 void dispatch_server_blocked(struct scheduler *s, unsigned server);
 /* Position of a server in the entry's list; 0 when it is not there (any more). */

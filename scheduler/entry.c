@@ -7,10 +7,10 @@ enum { PAGE_ENTRIES = 1024 };
 struct entries {
 	struct entry **page;
 	uint32_t page_count, page_room;
-	entry_index limit;      /* first index never used */
-	entry_index free_list;  /* through next */
+	entry_index limit;     /* first index never used */
+	entry_index free_list; /* through next */
 	uint32_t count;
-	entry_index *heap;      /* [0] is the earliest */
+	entry_index *heap; /* [0] is the earliest */
 	uint32_t heap_count, heap_room;
 };
 

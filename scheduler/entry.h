@@ -13,10 +13,11 @@ enum entry_place { ENTRY_FREE, ENTRY_HEAP, ENTRY_LISTED, ENTRY_ACTIVE, ENTRY_HEL
 enum entry_flags {
 	ENTRY_MIXED_DOMAINS = 1,
 	ENTRY_SAID_SUSPENDED = 2, /* its delay was logged once; not again */
-	ENTRY_WARNED = 4,
+	ENTRY_WARNED = 4,         /* the sender's delay notice was seen to */
 	ENTRY_TRIED = 8,          /* some server was really tried in this attempt */
 	ENTRY_FORCED = 16,        /* an operator wants it now */
-	ENTRY_FILE_SEEN = 32      /* while the spool is read at start */
+	ENTRY_FILE_SEEN = 32,     /* while the spool is read at start */
+	ENTRY_GREYLISTED = 64     /* some server did in this attempt */
 };
 
 /* Who is to blame for the wait: a lane's index, or one of these. A recovery makes their mail due at once. */
@@ -33,7 +34,7 @@ struct entry {
 	uint32_t held_mark; /* of the server's hold counter when it was listed, s */
 	uint16_t group, attempts;
 	uint8_t place, flags, priority;
-	uint8_t server_at;  /* position in its list of servers; which one is tried now */
+	uint8_t server_at; /* position in its list of servers; which one is tried now */
 };
 _Static_assert(sizeof(struct entry) <= 56, "an entry and its heap slot stay below 64 bytes");
 
@@ -44,9 +45,9 @@ void entries_free(struct entries **e);
 entry_index entry_new(struct entries *e); /* place ENTRY_FREE until put somewhere */
 void entry_free(struct entries *e, entry_index i);
 struct entry *entry_get(struct entries *e, entry_index i);
-uint32_t entries_count(const struct entries *e);      /* all that exist */
+uint32_t entries_count(const struct entries *e); /* all that exist */
 uint32_t entries_heap_count(const struct entries *e);
-entry_index entries_limit(const struct entries *e);   /* indices run from 1 to below this; skip ENTRY_FREE */
+entry_index entries_limit(const struct entries *e); /* indices run from 1 to below this; skip ENTRY_FREE */
 
 void entries_push(struct entries *e, entry_index i, struct mono due); /* into the heap */
 void entries_remove(struct entries *e, entry_index i);                /* out of the heap */

@@ -6,11 +6,8 @@
 #include "scheduler/history.h"
 
 static const char *const STATUS[] = {
-	[DISPOSITION_SENT] = "sent",
-	[DISPOSITION_DEFERRED] = "deferred",
-	[DISPOSITION_BOUNCED] = "bounced",
-	[DISPOSITION_PASSED_ON] = "passed-on",
-	[DISPOSITION_IGNORED] = "ignored",
+	[DISPOSITION_SENT] = "sent",           [DISPOSITION_DEFERRED] = "deferred", [DISPOSITION_BOUNCED] = "bounced",
+	[DISPOSITION_PASSED_ON] = "passed-on", [DISPOSITION_IGNORED] = "ignored",
 };
 
 void event_arrived(struct scheduler *s, const struct queuefile *qf)
@@ -132,9 +129,9 @@ static void log_outcome(const struct record *r, const struct outcome_line *l)
 	buf_printf(&text, "/0/0, dsn=%s, status=%s (%s)", l->dsn, l->status, buf_text(&reply));
 	put_tail(&text, l);
 	log_message(id, "outcome", buf_text(&text),
-		    (const char *const[]){ "to", buf_text(&address), "relay", l->relay, "delay", buf_text(&delay), "dsn",
-					   l->dsn, "status", l->status, "reply", buf_text(&reply), "server", l->server,
-					   NULL });
+		    (const char *const[]){ "to", buf_text(&address), "relay", l->relay, "delay", buf_text(&delay),
+					   "dsn", l->dsn, "status", l->status, "reply", buf_text(&reply), "server",
+					   l->server, NULL });
 	buf_release(&text);
 	buf_release(&address);
 	buf_release(&reply);
@@ -209,8 +206,12 @@ void event_expired(struct scheduler *s, const struct record *r)
 {
 	const struct record_outcome *last = r->outcome_count ? &r->outcome[r->outcome_count - 1] : NULL;
 	struct outcome_line l = {
-		.relay = "none", .dsn = "4.4.7", .status = "bounced", .server = last ? last->server : "",
-		.text = slice_of(last ? last->text : "delivery time expired"), .attempt = r->attempts,
+		.relay = "none",
+		.dsn = "4.4.7",
+		.status = "bounced",
+		.server = last ? last->server : "",
+		.text = slice_of(last ? last->text : "delivery time expired"),
+		.attempt = r->attempts,
 	};
 
 	tell_pending(s, r, &l);
@@ -235,8 +236,7 @@ void event_bounced(struct scheduler *s, uint64_t id, uint64_t bounce_id)
 	buf_init(&line, 128);
 	buf_printf(&line, "sender notification: %s", bounce);
 	log_message(text, "notified", buf_text(&line), (const char *const[]){ "notification", bounce, NULL });
-	history_event(s->history, clock_wall(), id, "notified",
-		      (const char *const[]){ "notification", bounce, NULL });
+	history_event(s->history, clock_wall(), id, "notified", (const char *const[]){ "notification", bounce, NULL });
 	buf_release(&line);
 }
 

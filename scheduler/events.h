@@ -7,7 +7,8 @@ void event_arrived(struct scheduler *s, const struct queuefile *qf);
 /* A worker's report was judged; the worker itself writes the `to=` lines once it is acknowledged. */
 void event_attempt(struct scheduler *s, const struct record *r, const struct msg_report *m, enum disposition d,
 		   uint64_t wait_ms);
-/* A failure without a session, for every pending recipient: the `to=` lines are ours (none for DISPOSITION_PASSED_ON). */
+/* A failure without a session, for every pending recipient: the `to=` lines are ours (none for DISPOSITION_PASSED_ON).
+ */
 void event_failure(struct scheduler *s, const struct record *r, const struct failure *f, enum disposition d,
 		   uint64_t wait_ms);
 /* It waits for a server that is known to be down; said once. */
@@ -16,5 +17,5 @@ void event_suspended(struct scheduler *s, entry_index i, struct slice why);
 void event_expired(struct scheduler *s, const struct record *r);
 void event_possibly_repeated(struct scheduler *s, const struct record *r);
 void event_bounced(struct scheduler *s, uint64_t id, uint64_t bounce_id); /* a report to the sender was made */
-void event_removed(struct scheduler *s, uint64_t id, const char *why);     /* "delivered", "bounced", "deleted" */
+void event_removed(struct scheduler *s, uint64_t id, const char *why);    /* "delivered", "bounced", "deleted" */
 #endif

@@ -9,7 +9,8 @@ static bool read_ids(struct filter *f, const json_t *ids, struct control_reply *
 	size_t i;
 	json_t *item;
 
-	json_array_foreach(ids, i, item) {
+	json_array_foreach(ids, i, item)
+	{
 		const char *text = json_string_value(item);
 		uint64_t id;
 
@@ -30,8 +31,8 @@ static bool read_pattern(char **out, const json_t *object, const char *key, stru
 	if (!text)
 		return true;
 	if (!address_pattern_is_valid(slice_of(text))) {
-		control_refuse(reply, EXIT_STATUS_USAGE,
-			       "--%s %.200s: not an address, a domain, .domain or *", key, text);
+		control_refuse(reply, EXIT_STATUS_USAGE, "--%s %.200s: not an address, a domain, .domain or *", key,
+			       text);
 		return false;
 	}
 	*out = xstrdup(text);
@@ -52,7 +53,8 @@ bool filter_read(struct filter *f, const struct scheduler *s, const struct contr
 		return false;
 	}
 	if (read_ids(f, json_object_get(object, "ids"), reply) && read_pattern(&f->sender, object, "sender", reply) &&
-	    read_pattern(&f->recipient, object, "recipient", reply) && read_pattern(&f->domain, object, "domain", reply))
+	    read_pattern(&f->recipient, object, "recipient", reply) &&
+	    read_pattern(&f->domain, object, "domain", reply))
 		return true;
 	filter_release(f);
 	return false;
@@ -101,7 +103,8 @@ static bool any_rcpt_matches(const struct record *r, const char *pattern)
 	return false;
 }
 
-bool filter_takes_record(const struct filter *f, const struct scheduler *s, const struct entry *e, const struct record *r)
+bool filter_takes_record(const struct filter *f, const struct scheduler *s, const struct entry *e,
+			 const struct record *r)
 {
 	const struct plan *plan = &domain_get(&s->domains, e->domain)->plan;
 

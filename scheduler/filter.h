@@ -5,12 +5,12 @@
 #include "scheduler/scheduler.h"
 
 struct filter {
-	bool is_all;             /* everything, no condition given */
+	bool is_all; /* everything, no condition given */
 	uint64_t *id;
 	unsigned id_count, id_room;
 	char *sender, *recipient, *domain; /* patterns of address_matches(); NULL: any */
-	int server;              /* index or -1 */
-	int64_t older_ms;        /* 0: any */
+	int server;                        /* index or -1 */
+	int64_t older_ms;                  /* 0: any */
 };
 
 /* From the request's "filters" object. False: a mistake, reply says so. No filter at all matches everything. */
@@ -20,7 +20,8 @@ void filter_release(struct filter *f);
 bool filter_is_empty(const struct filter *f); /* nothing was asked for */
 /* By what memory knows (id, age); then by the record. */
 bool filter_takes_entry(const struct filter *f, const struct entry *e);
-bool filter_takes_record(const struct filter *f, const struct scheduler *s, const struct entry *e, const struct record *r);
+bool filter_takes_record(const struct filter *f, const struct scheduler *s, const struct entry *e,
+			 const struct record *r);
 
 /* All entries of messages the filter may take, in order of id; freed by the caller. */
 struct entry_ref {

@@ -6,12 +6,13 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/events.h"
 #include "scheduler/intake.h"
+#include "scheduler/lane.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { SWEEP_COUNT = 2000, SWEEP_MS = 10000 };
+enum { SWEEP_COUNT = 2000, SWEEP_MS = 10000, REPORT_WAIT_MS = 5000 };
 
 static void must(struct scheduler *s, enum store_result result, const char *doing)
 {
@@ -52,15 +53,16 @@ static void record_list_release(struct record_list *list)
 
 void finish_add_done(struct scheduler *s, uint64_t id, uint16_t group, const char *why)
 {
-	*(struct done_message *)array_add((void **)&s->done, &s->done_count, &s->done_room, sizeof(struct done_message)) =
-		(struct done_message){ id, group, why };
+	*(struct done_message *)array_add((void **)&s->done, &s->done_count, &s->done_room,
+					  sizeof(struct done_message)) = (struct done_message){ id, group, why };
 }
 
 static void put_done(struct scheduler *s, uint64_t id, uint16_t group)
 {
 	char nothing[] = "";
-	struct record r = { .id = id, .group = group, .group_count = 1, .state = RECORD_DONE, .domain = nothing,
-			    .sender = nothing };
+	struct record r = {
+		.id = id, .group = group, .group_count = 1, .state = RECORD_DONE, .domain = nothing, .sender = nothing
+	};
 
 	must(s, journal_put(s->journal, &r), "recording that a message is done");
 }
@@ -138,9 +140,13 @@ struct report {
 	enum bounce_kind kind;
 };
 
-static bool report_open(struct report *report, struct scheduler *s, uint64_t id)
+enum report_source { SOURCE_OPEN, SOURCE_GONE, SOURCE_LATER };
+
+static enum report_source report_open(struct report *report, struct scheduler *s, uint64_t id)
 {
+	enum queuefile_result result = QUEUEFILE_IO;
 	char path[SPOOL_PATH_MAX];
+	bool is_gone;
 
 	*report = (struct report){ .s = s, .fd = -1 };
 	spool_queue_path(id, path);
@@ -149,10 +155,14 @@ static bool report_open(struct report *report, struct scheduler *s, uint64_t id)
 		spool_incoming_path(id, path);
 		report->fd = openat(s->spool_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	}
-	if (report->fd >= 0 && queuefile_read(report->fd, &report->qf) == QUEUEFILE_OK)
-		return true;
-	log_error("%s: cannot be read for a report to its sender: %s", path, strerror(errno));
-	return false;
+	is_gone = report->fd < 0 && errno == ENOENT;
+	if (report->fd >= 0)
+		result = queuefile_read(report->fd, &report->qf);
+	if (result == QUEUEFILE_OK)
+		return SOURCE_OPEN;
+	log_error("%s: cannot be read for a report to its sender: %s", path,
+		  result == QUEUEFILE_IO ? strerror(errno) : "it is damaged");
+	return result == QUEUEFILE_IO && !is_gone ? SOURCE_LATER : SOURCE_GONE;
 }
 
 static void report_close(struct report *report)
@@ -184,7 +194,9 @@ static void report_add(struct report *report, const struct record *r, enum bounc
 			.index = rcpt->index,
 			.is_expired = rcpt->state == RCPT_EXPIRED,
 			.code = o ? o->code : 0,
-			.dsn = slice_of(rcpt->state == RCPT_EXPIRED ? "4.4.7" : o ? o->dsn : ""),
+			.dsn = slice_of(rcpt->state == RCPT_EXPIRED ? "4.4.7"
+					: o                         ? o->dsn
+								    : ""),
 			.server = slice_of(server >= 0 ? conf->server[server].display_name : ""),
 			.relay = slice_of(o ? o->relay : ""),
 			.text = slice_of(o ? o->text : ""),
@@ -204,8 +216,8 @@ static bool report_write(struct report *report, uint64_t new_id, struct wall ret
 		.rcpt_count = report->count,
 		.rcpt = report->rcpt,
 	};
-	int rc = report->kind == BOUNCE_DEAD ? bounce_file_to_dead(report->s->spool_fd, &b) :
-					       bounce_write(report->s->spool_fd, report->s->conf, &b, new_id);
+	int rc = report->kind == BOUNCE_DEAD ? bounce_file_to_dead(report->s->spool_fd, &b)
+					     : bounce_write(report->s->spool_fd, report->s->conf, &b, new_id);
 
 	if (rc < 0)
 		log_error("cannot write a report about undelivered mail: %s; tried again later", strerror(errno));
@@ -222,7 +234,8 @@ static bool needs_report(const struct record_list *list)
 {
 	for (unsigned i = 0; i < list->count; i++)
 		for (unsigned k = 0; k < list->record[i]->rcpt_count; k++)
-			if (list->record[i]->rcpt[k].state == RCPT_BOUNCED || list->record[i]->rcpt[k].state == RCPT_EXPIRED)
+			if (list->record[i]->rcpt[k].state == RCPT_BOUNCED ||
+			    list->record[i]->rcpt[k].state == RCPT_EXPIRED)
 				return true;
 	return false;
 }
@@ -267,12 +280,14 @@ static bool write_reports(struct scheduler *s, const struct record_list *list, u
 {
 	static const enum bounce_kind KINDS[] = { BOUNCE_FAILED, BOUNCE_DOUBLE, BOUNCE_DEAD };
 	struct report report;
+	enum report_source source;
 	char path[SPOOL_PATH_MAX];
 	bool ok = true;
 
-	if (report_exists(s, report_id) || !report_open(&report, s, list->record[0]->id))
-		return true; /* taken in already; or nothing left to tell from: said in the log */
-	for (unsigned k = 0; ok && k < ARRAY_LEN(KINDS); k++) {
+	if (report_exists(s, report_id))
+		return true; /* taken in already */
+	source = report_open(&report, s, list->record[0]->id);
+	for (unsigned k = 0; ok && source == SOURCE_OPEN && k < ARRAY_LEN(KINDS); k++) {
 		report.count = 0;
 		for (unsigned i = 0; i < list->count; i++)
 			report_add(&report, list->record[i], KINDS[k], false);
@@ -288,7 +303,7 @@ static bool write_reports(struct scheduler *s, const struct record_list *list, u
 			break; /* a message with a sender has no other kind but this and none */
 	}
 	report_close(&report);
-	return ok;
+	return ok && source != SOURCE_LATER; /* when it is gone nothing is left to tell from: said in the log */
 }
 
 static void write_report(struct scheduler *s, uint64_t id)
@@ -305,17 +320,41 @@ static void write_report(struct scheduler *s, uint64_t id)
 	record_list_release(&list);
 }
 
+/* The other deliveries of the message that wait too: one notice serves them all. */
+static void add_other_groups(struct scheduler *s, struct report *report, const struct record *r,
+			     struct record_list *list)
+{
+	read_records(s, r->id, list);
+	for (unsigned i = 0; i < list->count; i++) {
+		struct record *other = list->record[i];
+
+		if (other->group == r->group || other->state != RECORD_WAITING || other->attempts == 0 ||
+		    (other->flags & RECORD_WARNED))
+			continue;
+		report_add(report, other, BOUNCE_DELAYED, true);
+		other->flags |= RECORD_WARNED;
+		must(s, journal_put(s->journal, other), "recording a delay notice");
+	}
+}
+
 void finish_warn(struct scheduler *s, struct record *r)
 {
+	struct message *message = message_find(s, r->id);
+	struct record_list list = { 0 };
 	struct wall until = { (int64_t)(r->id >> 12) / 1000 + (int64_t)s->conf->retry.max_age_ms +
 			      (int64_t)r->held_s * 1000 };
 	struct report report;
 	char path[SPOOL_PATH_MAX];
 	uint64_t id;
 
-	if (!report_open(&report, s, r->id))
+	r->flags |= RECORD_WARNED;
+	if (message && message->is_warned)
 		return;
-	report_add(&report, r, BOUNCE_DELAYED, true);
+	if (report_open(&report, s, r->id) == SOURCE_OPEN) {
+		report_add(&report, r, BOUNCE_DELAYED, true);
+		if (message)
+			add_other_groups(s, &report, r, &list);
+	}
 	if (report.count > 0) {
 		id = new_id(s);
 		spool_incoming_path(id, path);
@@ -323,24 +362,32 @@ void finish_warn(struct scheduler *s, struct record *r)
 			event_bounced(s, r->id, id);
 			intake_admit(s, id, path, false);
 		}
+		if (message)
+			message->is_warned = true;
 	}
 	report_close(&report);
+	record_list_release(&list);
 }
 
 /* --- after the sync --- */
 
 static void write_all_reports(struct scheduler *s)
 {
+	struct mono now = clock_mono();
 	unsigned count = s->report_count;
 	uint64_t *ids = s->report;
 
+	if (now.ms < s->report_again.ms)
+		return;
 	s->report = NULL;
 	s->report_count = s->report_room = 0;
 	for (unsigned i = 0; i < count; i++)
 		write_report(s, ids[i]);
 	free(ids);
-	if (s->report_count > 0) /* no room on the disk */
-		loop_timer_set_ms(s->refused_timer, 5000);
+	if (s->report_count > 0) { /* no room on the disk: not with every turn */
+		s->report_again.ms = now.ms + REPORT_WAIT_MS;
+		loop_timer_set_ms(s->refused_timer, REPORT_WAIT_MS);
+	}
 }
 
 static void unlink_done(struct scheduler *s, const struct done_message *done)
@@ -410,21 +457,56 @@ void finish_sweep(struct scheduler *s)
 	s->sweep_count = 0;
 }
 
-void finish_forget(struct scheduler *s, uint64_t id)
+/* Out of the place where it waits; it is in nobody's then. */
+bool finish_take_out(struct scheduler *s, entry_index i)
 {
+	struct entry *e = entry_get(s->entries, i);
+	struct lane *l;
+
+	switch (e->place) {
+	case ENTRY_HEAP:
+		entries_remove(s->entries, i);
+		return true;
+	case ENTRY_HELD:
+		e->place = ENTRY_LISTED;
+		return true;
+	case ENTRY_LISTED:
+		l = lane_at(s, e->blame);
+		return l && lane_remove(s, l, i);
+	default:
+		return false;
+	}
+}
+
+static bool can_take_out(struct scheduler *s, const struct entry *e)
+{
+	return e->place == ENTRY_HEAP || e->place == ENTRY_HELD || (e->place == ENTRY_LISTED && lane_at(s, e->blame));
+}
+
+bool finish_forget(struct scheduler *s, uint64_t id, entry_index only)
+{
+	bool has_others = message_find(s, id) != NULL;
+	entry_index from = has_others ? 1 : only, to = has_others ? entries_limit(s->entries) : only + 1;
 	struct record_list list = { 0 };
 
-	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
-		struct entry *e = entry_get(s->entries, i);
+	for (entry_index i = from; i < to; i++) {
+		const struct entry *e = entry_get(s->entries, i);
+
+		if (e->place != ENTRY_FREE && e->id == id && !can_take_out(s, e))
+			return false;
+	}
+	for (entry_index i = from; i < to; i++) {
+		const struct entry *e = entry_get(s->entries, i);
 
 		if (e->place == ENTRY_FREE || e->id != id)
 			continue;
-		if (e->place == ENTRY_HEAP)
-			entries_remove(s->entries, i);
+		if (!finish_take_out(s, i))
+			BUG("entry %u is not in the lane it names", i);
 		entry_forget(s, i);
 	}
 	read_records(s, id, &list);
 	if (list.count > 0)
 		mark_done(s, &list, "deleted");
 	record_list_release(&list);
+	return true;
 }

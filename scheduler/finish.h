@@ -7,12 +7,18 @@
 void finish_delivery(struct scheduler *s, struct record *r, entry_index i);
 /* Every group of the message is final: a report first if one is due, then done. */
 void finish_message(struct scheduler *s, uint64_t id);
-/* A delay notice to the sender, if one may be sent. */
+/* A delay notice to the sender, if one may be sent, for all deliveries of the message that wait; marks them. */
 void finish_warn(struct scheduler *s, struct record *r);
 /* Its record (with this group number) says done. why: for the log; NULL: said before a restart. */
 void finish_add_done(struct scheduler *s, uint64_t id, uint16_t group, const char *why);
-/* An operator deleted it, or its file is gone: no report. Frees its entries and marks it done. */
-void finish_forget(struct scheduler *s, uint64_t id);
+/*
+ * An operator deleted it, or its file is gone: no report. Frees its entries (`i` is one of them) and marks it done.
+ * False, and nothing changed, when one of them is under way or waits for an answer from DNS.
+ */
+bool finish_forget(struct scheduler *s, uint64_t id, entry_index i);
+/* Out of the heap, a lane, or hold: the entry is in nobody's place then. False when it is where it cannot be taken
+ * from. */
+bool finish_take_out(struct scheduler *s, entry_index i);
 /* After the journal's sync: writes reports, unlinks what is done. */
 void finish_after_sync(struct scheduler *s);
 /* Syncs the folders of unlinked files, then drops their records. */

@@ -46,6 +46,7 @@ struct group {
 	struct record *record;
 	struct plan plan;
 	bool is_by_domain;
+	unsigned rcpts_max;
 };
 
 struct grouping {
@@ -62,9 +63,30 @@ static bool plan_equal(const struct plan *a, const struct plan *b)
 	return a->count == b->count && memcmp(a->server, b->server, a->count * sizeof(a->server[0])) == 0;
 }
 
+unsigned intake_rcpts_max(const struct scheduler *s, unsigned server)
+{
+	const struct conf_limits *limits = &s->conf->server[server].limits;
+	unsigned most = RECORD_RCPT_MAX;
+
+	for (unsigned i = 0; i < limits->count; i++)
+		if (limits->limit[i].is_recipients && !limits->limit[i].is_unlimited && limits->limit[i].amount < most)
+			most = (unsigned)limits->limit[i].amount;
+	return most > 0 ? most : 1;
+}
+
+static unsigned plan_rcpts_max(const struct scheduler *s, const struct plan *plan)
+{
+	unsigned most = RECORD_RCPT_MAX;
+
+	for (unsigned i = 0; i < plan->count; i++)
+		if (intake_rcpts_max(s, plan->server[i]) < most)
+			most = intake_rcpts_max(s, plan->server[i]);
+	return most;
+}
+
 static bool group_takes(const struct group *g, const char *domain, const struct plan *plan)
 {
-	if (g->record->rcpt_count >= RECORD_RCPT_MAX || !plan_equal(&g->plan, plan))
+	if (g->record->rcpt_count >= g->rcpts_max || !plan_equal(&g->plan, plan))
 		return false;
 	return !g->is_by_domain || strcmp(g->record->domain, domain) == 0;
 }
@@ -84,9 +106,11 @@ static struct group *group_new(struct grouping *gr, const char *domain, const st
 	r->message_rcpt_count = qf->rcpt_count;
 	r->known = clock_wall();
 	r->due = qf->send_after;
+	if (qf->send_after.ms > r->known.ms) /* waiting for a date is no age */
+		r->held_s = (uint32_t)((qf->send_after.ms - r->known.ms) / 1000);
 	r->size_bytes = qf->size_bytes;
 	r->domain = xstrdup(domain);
-	*g = (struct group){ r, *plan, plan_has_direct(plan, gr->s->conf) };
+	*g = (struct group){ r, *plan, plan_has_direct(plan, gr->s->conf), plan_rcpts_max(gr->s, plan) };
 	return g;
 }
 
@@ -130,7 +154,9 @@ static void grouping_release(struct grouping *gr)
 	free(gr->group);
 }
 
-static enum store_result put_groups(struct scheduler *s, struct grouping *gr, uint16_t group_count)
+/* All of them or none; with what is left of the delivery that they came from, if any. */
+static enum store_result put_groups(struct scheduler *s, struct grouping *gr, uint16_t group_count,
+				    const struct record *rest)
 {
 	enum store_result result = journal_begin(s->journal);
 
@@ -138,6 +164,8 @@ static enum store_result put_groups(struct scheduler *s, struct grouping *gr, ui
 		gr->group[i].record->group_count = group_count;
 		result = journal_put(s->journal, gr->group[i].record);
 	}
+	if (result == STORE_OK && rest)
+		result = journal_put(s->journal, rest);
 	if (result == STORE_OK)
 		return journal_commit(s->journal);
 	journal_abort(s->journal);
@@ -262,7 +290,7 @@ static bool take_in(struct scheduler *s, const struct queuefile *qf, bool maybe_
 	group_all(&gr);
 	for (unsigned i = 0; maybe_repeated && i < gr.count; i++)
 		gr.group[i].record->flags |= RECORD_MAYBE_REPEATED;
-	result = put_groups(s, &gr, (uint16_t)gr.count);
+	result = put_groups(s, &gr, (uint16_t)gr.count, NULL);
 	if (result == STORE_FATAL)
 		scheduler_fail(s, result, "taking a message in");
 	for (unsigned i = 0; result == STORE_OK && i < gr.count; i++)
@@ -440,9 +468,7 @@ void intake_split(struct scheduler *s, entry_index i)
 	qf.rcpt_count = r->message_rcpt_count;
 	qf.size_bytes = r->size_bytes;
 	moved_out(&gr, r);
-	result = put_groups(s, &gr, (uint16_t)(before + gr.count));
-	if (result == STORE_OK)
-		result = journal_put(s->journal, r);
+	result = put_groups(s, &gr, (uint16_t)(before + gr.count), r);
 	if (result != STORE_OK)
 		scheduler_fail(s, result, "splitting a delivery");
 	for (unsigned k = 0; k < gr.count; k++) {

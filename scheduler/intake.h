@@ -1,16 +1,18 @@
 /* intake.h - messages become known: announced by pickup, or found on disk at start. */
 #ifndef SCHEDULER_INTAKE_H
 #define SCHEDULER_INTAKE_H
-#include "scheduler/scheduler.h"
 #include "scheduler/journal.h"
+#include "scheduler/scheduler.h"
 
 /* S2 -> S3: records for messages in incoming/. Acknowledged and queued after the journal's sync (intake_after_sync). */
 void intake_on_admit(struct scheduler *s, const struct msg_admit *m);
 void intake_admit(struct scheduler *s, uint64_t id, const char *path, bool maybe_repeated);
 /* S3 -> S4: renames, acknowledgements; the newborn entries begin their first attempt. */
 void intake_after_sync(struct scheduler *s);
-/* A delivery grouped for relays that now has a direct server: one delivery per domain. Takes the entry. */
+/* A delivery grouped for relays that now has a direct server, or for other limits: grouped anew. Takes the entry. */
 void intake_split(struct scheduler *s, entry_index i);
+/* Recipients of one delivery through the server: what its limits could ever let through at once. */
+unsigned intake_rcpts_max(const struct scheduler *s, unsigned server);
 /* Admissions that found no room in the database. */
 void intake_retry_refused(struct scheduler *s);
 /* A waiting entry for the record; its place is ENTRY_LISTED (nobody's list yet) or ENTRY_HELD. */

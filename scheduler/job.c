@@ -5,6 +5,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/events.h"
 #include "scheduler/finish.h"
+#include "scheduler/intake.h"
 #include "scheduler/permit.h"
 #include "scheduler/verdict.h"
 #include <stdlib.h>
@@ -78,14 +79,14 @@ static void put_or_fail(struct scheduler *s, const struct record *r)
 		scheduler_fail(s, result, "recording an outcome");
 }
 
-void job_requeue(struct scheduler *s, struct job *job)
+void job_requeue(struct scheduler *s, struct job *job, bool was_seen)
 {
 	struct session *session = job->session;
 	struct lane *l = session ? session->lane : NULL;
 	entry_index i;
 
 	if (session)
-		permit_settle(s, session->server, false, job->rcpts_sent);
+		permit_settle(s, session->server, was_seen, job->rcpts_sent);
 	i = job_end(s, job, NULL);
 	if (l)
 		lane_push_front(s, l, i);
@@ -96,6 +97,11 @@ void job_requeue(struct scheduler *s, struct job *job)
 void job_give_back(struct scheduler *s, struct job *job, struct lane *l)
 {
 	lane_push_front(s, l, job_end(s, job, NULL));
+}
+
+void job_split(struct scheduler *s, struct job *job)
+{
+	intake_split(s, job_end(s, job, NULL));
 }
 
 /* --- the end of an attempt --- */
@@ -119,6 +125,12 @@ static void expire(struct scheduler *s, struct record *r)
 	mark_pending(r, RCPT_EXPIRED, false);
 }
 
+static bool is_warning_due(const struct scheduler *s, const struct record *r)
+{
+	return !(r->flags & RECORD_WARNED) && s->conf->retry.warn_after_ms > 0 &&
+	       age_ms(r) >= (int64_t)s->conf->retry.warn_after_ms;
+}
+
 static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms)
 {
 	struct entry *e = entry_get(s->entries, i);
@@ -132,14 +144,11 @@ static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i,
 	r->due.ms = wall.ms + (int64_t)wait_ms;
 	for (unsigned k = 0; k < r->rcpt_count; k++)
 		r->rcpt[k].is_temporary_seen = false;
-	if (!(r->flags & RECORD_WARNED) && s->conf->retry.warn_after_ms > 0 &&
-	    age_ms(r) >= (int64_t)s->conf->retry.warn_after_ms) {
-		r->flags |= RECORD_WARNED;
+	if (is_warning_due(s, r))
 		finish_warn(s, r);
-	}
 	put_or_fail(s, r);
 	e->attempts = r->attempts;
-	e->flags &= (uint8_t)~(ENTRY_TRIED | ENTRY_FORCED);
+	e->flags &= (uint8_t) ~(ENTRY_TRIED | ENTRY_FORCED | ENTRY_GREYLISTED);
 	e->server_at = 0;
 	entries_push(s->entries, i, (struct mono){ now.ms + (int64_t)wait_ms });
 }
@@ -147,6 +156,9 @@ static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i,
 /* All servers were tried. `r` is the caller's. */
 static void end_attempt(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms, bool is_counted)
 {
+	if ((entry_get(s->entries, i)->flags & ENTRY_GREYLISTED) &&
+	    (wait_ms == 0 || s->conf->retry.greylist_after_ms < wait_ms))
+		wait_ms = s->conf->retry.greylist_after_ms; /* no other server took it */
 	if (is_counted)
 		r->attempts++;
 	mark_pending(r, RCPT_BOUNCED, true);
@@ -174,6 +186,9 @@ static void job_go_on(struct scheduler *s, struct job *job)
 	struct entry *e = entry_get(s->entries, i);
 
 	e->flags |= ENTRY_TRIED;
+	/* What else failed here for a reason that another server might not have waits with it: nothing is final yet. */
+	for (unsigned k = 0; is_unknown && k < r->rcpt_count; k++)
+		r->rcpt[k].is_temporary_seen = true;
 	if (record_pending_count(r) == 0) {
 		finish_delivery(s, r, i);
 	} else if (!is_unknown && has_next_server(s, e)) {
@@ -220,7 +235,8 @@ static enum disposition by_verdict(const struct msg_report *m)
 }
 
 /* One recipient's verdict into its record. */
-static enum disposition judge_rcpt(struct scheduler *s, struct job *job, struct record_rcpt *rcpt, const struct msg_report *m)
+static enum disposition judge_rcpt(struct scheduler *s, struct job *job, struct record_rcpt *rcpt,
+				   const struct msg_report *m)
 {
 	bool is_relay = s->conf->server[m->server].method == METHOD_RELAY;
 	bool has_next = has_next_server(s, entry_get(s->entries, job->entry));
@@ -286,6 +302,8 @@ static enum disposition judge(struct scheduler *s, struct job *job, const struct
 		d = judge_rcpt(s, job, rcpt, m);
 		judged++;
 	}
+	if (m->verdict == VERDICT_TEMPORARY && verdict_is_greylisting(m->code, m->text))
+		entry_get(s->entries, job->entry)->flags |= ENTRY_GREYLISTED;
 	if (d == DISPOSITION_DEFERRED)
 		*wait_ms = wait_after(s, job, m);
 	count_outcome(s, m->server, d, judged);
@@ -297,27 +315,36 @@ static void tell_lane(struct scheduler *s, struct session *session, const struct
 {
 	if (!session || !session->lane)
 		return;
+	session->was_answered |= m->verdict == VERDICT_DELIVERED || (m->cause == FAILURE_REPLY && m->code != 421) ||
+				 m->cause == FAILURE_CAPABILITY || m->cause == FAILURE_LOCAL;
 	if (m->verdict == VERDICT_DELIVERED || m->verdict == VERDICT_PERMANENT)
 		lane_on_success(s, session->lane);
 	else if (m->verdict == VERDICT_TEMPORARY && m->cause == FAILURE_REPLY && m->code != 421)
 		lane_on_answer(s, session->lane);
-	else if (m->code == 421 || m->cause == FAILURE_LOST || m->cause == FAILURE_UNKNOWN || m->cause == FAILURE_PROTOCOL)
+	else if (m->code == 421 || m->cause == FAILURE_LOST || m->cause == FAILURE_UNKNOWN ||
+		 m->cause == FAILURE_PROTOCOL)
 		lane_on_throttle(s, session->lane);
 }
 
-/* A report about a delivery that this scheduler has not (or no longer) under way. */
-static struct job *job_recover(struct scheduler *s, uint64_t id, uint16_t group)
+/* While a worker tells what it did for the scheduler before us: a delivery that we have not under way. */
+static struct job *job_recover(struct scheduler *s, const struct worker *w, uint64_t id, uint16_t group,
+			       unsigned server)
 {
-	entry_index i = entries_find(s->entries, id, group);
+	entry_index i = w->state == WORKER_SYNCING ? entries_find(s->entries, id, group) : 0;
 	struct entry *e;
+	struct lane *l;
 
 	if (!i)
 		return NULL;
 	e = entry_get(s->entries, i);
+	l = lane_at(s, e->blame);
 	if (e->place == ENTRY_HEAP)
 		entries_remove(s->entries, i);
-	else if (e->place != ENTRY_HELD)
-		return NULL; /* listed somewhere: it was given back already, so this is an old story */
+	else if (e->place == ENTRY_LISTED && !(l && lane_remove(s, l, i)))
+		return NULL;
+	else if (e->place != ENTRY_LISTED && e->place != ENTRY_HELD)
+		return NULL;
+	e->server_at = dispatch_server_at(s, i, server);
 	return job_new(s, i);
 }
 
@@ -332,23 +359,15 @@ static void finish_report(struct scheduler *s, struct job *job, const struct msg
 		session_on_progress(s, session);
 }
 
-void job_on_report(struct scheduler *s, struct worker *w, const struct msg_report *m)
+static void take_report(struct scheduler *s, struct worker *w, struct job *job, const struct msg_report *m)
 {
-	struct job *job = m->server < s->conf->server_count ? job_find(s, m->queue_id, m->group) : NULL;
-	enum disposition d;
 	uint64_t wait_ms;
+	enum disposition d;
 
-	if (!job && m->server < s->conf->server_count)
-		job = job_recover(s, m->queue_id, m->group);
-	if (!job) { /* recorded before, the acknowledgement was lost */
-		ack(s, w, m, by_verdict(m), 0);
-		return;
-	}
-	if (m->verdict == VERDICT_UNSENT) {
-		job->is_returned = true;
+	if (m->verdict == VERDICT_UNSENT) { /* the session's end will tell why */
 		ack(s, w, m, DISPOSITION_IGNORED, 0);
 		if (!job->session)
-			job_requeue(s, job);
+			job_requeue(s, job, false);
 		return;
 	}
 	tell_lane(s, job->session, m);
@@ -357,6 +376,27 @@ void job_on_report(struct scheduler *s, struct worker *w, const struct msg_repor
 	event_attempt(s, job->record, m, d, wait_ms);
 	if (m->last)
 		finish_report(s, job, m);
+	else
+		put_or_fail(s, job->record); /* it is acknowledged with this turn: the rest may come to our successor */
+}
+
+void job_on_report(struct scheduler *s, struct worker *w, const struct msg_report *m)
+{
+	struct job *job = job_find(s, m->queue_id, m->group);
+	struct msg_report known = *m;
+
+	if (job && job->session && job->session->worker != w) {
+		log_error("smtpout %u reports on a delivery that it was not given: ignored", w->index);
+		return;
+	}
+	if (known.server >= s->conf->server_count)
+		known.server = 0; /* a configuration with fewer servers was loaded: the outcome counts all the same */
+	if (!job)
+		job = job_recover(s, w, m->queue_id, m->group, known.server);
+	if (job)
+		take_report(s, w, job, &known);
+	else /* recorded before, the acknowledgement was lost */
+		ack(s, w, m, by_verdict(m), 0);
 }
 
 void job_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inflight *m)
@@ -366,11 +406,10 @@ void job_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inf
 
 	session_foreign(s, w, m->session, m->server);
 	if (!job)
-		job = job_recover(s, m->queue_id, m->group);
+		job = job_recover(s, w, m->queue_id, m->group, m->server);
 	if (!job || job->session)
 		return;
 	session = session_find(s, m->session);
-	entry_get(s->entries, job->entry)->server_at = dispatch_server_at(s, job->entry, m->server);
 	job->rcpts_sent = m->rcpt_count;
 	session_attach(session, job);
 	permit_adopt(s, session->server, m->rcpt_count);
@@ -404,12 +443,13 @@ static void fail_pending(struct scheduler *s, struct job *job, const struct fail
 		mark_pending(r, RCPT_BOUNCED, false);
 }
 
-void job_on_session_failure(struct scheduler *s, struct job *job, const struct lane *l, const struct msg_session_down *m)
+void job_on_session_failure(struct scheduler *s, struct job *job, const struct lane *l,
+			    const struct msg_session_down *m)
 {
 	bool is_direct = s->conf->server[m->server].method == METHOD_DIRECT;
 	struct failure f = {
-		.verdict = is_direct && m->cause == FAILURE_GREETING && m->code >= 500 ? VERDICT_PERMANENT :
-											 VERDICT_TEMPORARY,
+		.verdict = is_direct && m->cause == FAILURE_GREETING && m->code >= 500 ? VERDICT_PERMANENT
+										       : VERDICT_TEMPORARY,
 		.is_counted = true,
 		.code = m->code,
 		.server = s->conf->server[m->server].name,
@@ -457,7 +497,7 @@ void job_on_worker_death(struct scheduler *s, struct job *job, const struct work
 	};
 
 	if (!board_has(w->board, r->id, r->group)) {
-		job_requeue(s, job);
+		job_requeue(s, job, job->session->was_up); /* MAIL may have been sent */
 		return;
 	}
 	event_possibly_repeated(s, r);
@@ -468,32 +508,53 @@ void job_on_worker_death(struct scheduler *s, struct job *job, const struct work
 	job_go_on(s, job);
 }
 
-/* Its time may be over without an attempt: a site that is down for days. */
+static void say_why(struct record *r, struct slice why)
+{
+	uint8_t outcome = 0;
+
+	for (unsigned k = 0; k < r->rcpt_count; k++) {
+		if (r->rcpt[k].state != RCPT_PENDING || r->rcpt[k].outcome != 0)
+			continue;
+		if (!outcome)
+			outcome = record_add_outcome(r, clock_wall(), "", slice_of("none"), 0, slice_of("4.4.1"), why);
+		r->rcpt[k].outcome = outcome;
+	}
+}
+
+static bool is_age_over(const struct entry *e, uint64_t limit_ms)
+{
+	int64_t age = clock_wall().ms - (int64_t)(e->id >> 12) / 1000;
+
+	return age >= 0 && (uint64_t)age >= limit_ms;
+}
+
+/* Its time may be over without an attempt: a site that is down for days; before that its sender hears of the delay. */
 static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
 {
 	struct entry *e = entry_get(s->entries, i);
-	int64_t age = clock_wall().ms - (int64_t)(e->id >> 12) / 1000;
-	struct job *job;
+	uint64_t warn_ms = s->conf->retry.warn_after_ms;
+	bool may_warn = !(e->flags & ENTRY_WARNED) && warn_ms > 0 && is_age_over(e, warn_ms);
+	struct job *job = may_warn || is_age_over(e, s->conf->retry.max_age_ms) ? job_new(s, i) : NULL;
+	bool is_over;
 	struct record *r;
 
-	if (age < 0 || (uint64_t)age < s->conf->retry.max_age_ms)
-		return false;
-	job = job_new(s, i);
 	if (!job)
-		return true;
+		return entry_get(s->entries, i)->place == ENTRY_FREE; /* it had no record */
 	job_end(s, job, &r);
-	if (!retry_is_over(s->conf, 0, age_ms(r))) {
-		record_free(&r);
-		return false;
+	is_over = retry_is_over(s->conf, 0, age_ms(r));
+	if (is_over) {
+		say_why(r, why);
+		expire(s, r);
+		finish_delivery(s, r, i);
+	} else if (is_warning_due(s, r)) {
+		say_why(r, why);
+		finish_warn(s, r);
+		put_or_fail(s, r);
 	}
-	for (unsigned k = 0; k < r->rcpt_count; k++)
-		if (r->rcpt[k].state == RCPT_PENDING && r->rcpt[k].outcome == 0)
-			r->rcpt[k].outcome = record_add_outcome(r, clock_wall(), "", slice_of("none"), 0,
-								slice_of("4.4.7"), why);
-	expire(s, r);
-	finish_delivery(s, r, i);
+	if (!is_over && (r->flags & RECORD_WARNED))
+		e->flags |= ENTRY_WARNED;
 	record_free(&r);
-	return true;
+	return is_over;
 }
 
 void job_park(struct scheduler *s, entry_index i, struct mono due, uint32_t blame, struct slice why)

@@ -13,11 +13,14 @@ void job_on_report(struct scheduler *s, struct worker *w, const struct msg_repor
 /* A scheduler before us sent it: it is under way on that session. */
 void job_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inflight *m);
 /* The session never came up: every recipient failed at this server for that reason. */
-void job_on_session_failure(struct scheduler *s, struct job *job, const struct lane *l, const struct msg_session_down *m);
-/* Handed back untouched: not an attempt. */
-void job_requeue(struct scheduler *s, struct job *job);
+void job_on_session_failure(struct scheduler *s, struct job *job, const struct lane *l,
+			    const struct msg_session_down *m);
+/* Handed back: not an attempt. was_seen: the server may have seen some of it, limits count it. */
+void job_requeue(struct scheduler *s, struct job *job, bool was_seen);
 /* Back to the head of its lane before any worker saw it. */
 void job_give_back(struct scheduler *s, struct job *job, struct lane *l);
+/* More recipients than a limit of its server would ever let through at once: made into several deliveries. */
+void job_split(struct scheduler *s, struct job *job);
 /* The worker died with it in its hands. */
 void job_on_worker_death(struct scheduler *s, struct job *job, const struct worker *w);
 
@@ -27,13 +30,14 @@ struct failure {
 	bool is_final;        /* permanent for every server */
 	bool is_counted;      /* as an attempt */
 	uint16_t code;
-	const char *server;   /* NAME or "" */
+	const char *server; /* NAME or "" */
 	struct slice dsn, text, relay;
-	uint32_t blame;       /* whose recovery makes it due at once */
+	uint32_t blame; /* whose recovery makes it due at once */
 };
 
 /* The entry (in nobody's place) failed at the server it was at; goes to the next or its attempt ends. */
 void job_fail_entry(struct scheduler *s, entry_index i, const struct failure *f);
-/* No server could be tried (all are down or held): waits until `due` without an attempt; expires when its time is over. */
+/* No server could be tried (all are down or held): waits until `due` without an attempt; expires when its time is over.
+ */
 void job_park(struct scheduler *s, entry_index i, struct mono due, uint32_t blame, struct slice why);
 #endif

@@ -123,8 +123,8 @@ struct record *journal_get(struct journal *j, uint64_t id, uint16_t group)
 	return r;
 }
 
-enum store_result journal_scan(struct journal *j, uint64_t id, bool (*fn)(void *arg, struct slice key, struct slice value),
-			       void *arg)
+enum store_result journal_scan(struct journal *j, uint64_t id,
+			       bool (*fn)(void *arg, struct slice key, struct slice value), void *arg)
 {
 	char key[RECORD_KEY_BYTES];
 

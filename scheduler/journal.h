@@ -23,8 +23,8 @@ void journal_abort(struct journal *j);
 /* NULL when there is none, or a damaged one (logged). Free it. */
 struct record *journal_get(struct journal *j, uint64_t id, uint16_t group);
 /* All records (id 0) or all of one message, in key order. fn must not call the journal. */
-enum store_result journal_scan(struct journal *j, uint64_t id, bool (*fn)(void *arg, struct slice key, struct slice value),
-			       void *arg) MUST_CHECK;
+enum store_result journal_scan(struct journal *j, uint64_t id,
+			       bool (*fn)(void *arg, struct slice key, struct slice value), void *arg) MUST_CHECK;
 bool journal_is_dirty(const struct journal *j);
 enum store_result journal_sync(struct journal *j) MUST_CHECK;
 #endif

@@ -7,8 +7,12 @@
 #include <stdlib.h>
 
 enum {
-	WINDOW_START = 5,        /* connections of a lane that is not known yet */
-	LOWER_PRIORITY_SHARE = 8 /* every eighth pick goes to a lower priority that waits */
+	WINDOW_START = 5, /* connections of a lane that is not known yet */
+	LOWER_PRIORITY_SHARE =
+		8, /* every eighth pick goes to a lower priority that waits, every eighth of them to the lowest */
+	FRUITLESS_MAX = 3,
+	THROTTLE_ROUND_MS = 1000, /* answers to one burst count once */
+	GROWTH_PAUSE_MS = 30000   /* after a server asked for less */
 };
 
 static uint64_t lane_hash(unsigned server, uint64_t site)
@@ -180,17 +184,20 @@ void lane_push_front(struct scheduler *s, struct lane *l, entry_index i)
 
 static struct sender_queue *next_queue(struct lane *l)
 {
-	struct sender_queue *first = NULL, *lower = NULL;
+	struct sender_queue *first = NULL, *lower = NULL, *lowest = NULL;
 
 	for (unsigned p = 0; p < PRIORITY_COUNT; p++) {
 		if (!l->ring[p])
 			continue;
+		lowest = l->ring[p];
 		if (!first)
-			first = l->ring[p];
+			first = lowest;
 		else if (!lower)
-			lower = l->ring[p];
+			lower = lowest;
 	}
-	return lower && l->picks % LOWER_PRIORITY_SHARE == LOWER_PRIORITY_SHARE - 1 ? lower : first;
+	if (!lower || (l->picks + 1) % LOWER_PRIORITY_SHARE != 0)
+		return first;
+	return (l->picks + 1) % (LOWER_PRIORITY_SHARE * LOWER_PRIORITY_SHARE) == 0 ? lowest : lower;
 }
 
 entry_index lane_peek(struct scheduler *s, struct lane *l)
@@ -277,6 +284,7 @@ static void come_up(struct scheduler *s, struct lane *l)
 
 void lane_on_answer(struct scheduler *s, struct lane *l)
 {
+	l->fruitless = 0;
 	if (l->state != LANE_UP || l->failures > 0)
 		come_up(s, l);
 }
@@ -286,6 +294,8 @@ void lane_on_success(struct scheduler *s, struct lane *l)
 	unsigned most = lane_server(s, l)->max_connections;
 
 	lane_on_answer(s, l);
+	if (l->throttled.ms && clock_mono().ms < l->throttled.ms + GROWTH_PAUSE_MS)
+		return;
 	/* One more for every good answer while it is small, then one more a round. */
 	l->window += l->window < 10 ? 1 : 1 / l->window;
 	if (l->window > most)
@@ -294,9 +304,27 @@ void lane_on_success(struct scheduler *s, struct lane *l)
 
 void lane_on_throttle(struct scheduler *s, struct lane *l)
 {
+	struct mono now = clock_mono();
+
 	(void)s;
-	/* Answers to one burst count once: not below half of what is open now. */
+	if (l->throttled.ms && now.ms < l->throttled.ms + THROTTLE_ROUND_MS)
+		return;
+	l->throttled = now;
+	/* A window that was never filled says nothing: half of what is open. */
+	if (l->sessions < l->window)
+		l->window = l->sessions;
 	l->window = l->window / 2 < 1 ? 1 : l->window / 2;
+}
+
+void lane_on_fruitless(struct scheduler *s, struct lane *l, const struct msg_session_down *m)
+{
+	if (++l->fruitless < FRUITLESS_MAX && l->state == LANE_UP) {
+		lane_on_throttle(s, l);
+		return;
+	}
+	lane_on_failure(s, l, m->cause == FAILURE_NONE ? FAILURE_LOST : (enum failure_cause)m->cause, m->code,
+			m->dsn.len > 0 ? m->dsn : slice_of("4.4.2"),
+			m->text.len > 0 ? m->text : slice_of("connections end before any mail is answered"), m->relay);
 }
 
 static void keep_text(char **at, struct slice text)

@@ -23,17 +23,19 @@ struct lane {
 	struct table_node node; /* by server and site */
 	uint32_t index;
 	unsigned server;
-	uint64_t site;        /* 0 for a relay */
-	char *name;           /* the relay's host, or the domain that was first of this site: to find its hosts again */
+	uint64_t site; /* 0 for a relay */
+	char *name;    /* the relay's host, or the domain that was first of this site: to find its hosts again */
 	enum lane_state state;
-	double window;        /* connections that we dare, adapts to success and failure */
+	double window; /* connections that we dare, adapts to success and failure */
 	unsigned sessions, connecting;
 	struct session *session; /* list */
 	unsigned ready_count;
 	struct sender_queue *ring[PRIORITY_COUNT];
-	unsigned picks;       /* for the share of lower priorities */
-	unsigned failures;    /* in a row */
-	struct mono retry_at; /* LANE_DOWN */
+	unsigned picks;        /* for the share of lower priorities */
+	unsigned failures;     /* in a row */
+	unsigned fruitless;    /* sessions in a row that came up and ended without a word about any delivery */
+	struct mono throttled; /* when it was asked for less; 0: never */
+	struct mono retry_at;  /* LANE_DOWN */
 	enum failure_cause cause;
 	uint16_t code;
 	char *dsn, *text, *relay; /* the last failure */
@@ -59,6 +61,8 @@ unsigned lane_limit(const struct scheduler *s, const struct lane *l);
 void lane_on_answer(struct scheduler *s, struct lane *l);   /* it lives, though this delivery must wait */
 void lane_on_success(struct scheduler *s, struct lane *l);  /* a delivery was answered in good order */
 void lane_on_throttle(struct scheduler *s, struct lane *l); /* the server asks for less */
+/* A session came up and was lost before any delivery was answered: once is a mishap, thrice in a row is a failure. */
+void lane_on_fruitless(struct scheduler *s, struct lane *l, const struct msg_session_down *m);
 /* A session failed before it was up. Tells the operator once per change of state. */
 void lane_on_failure(struct scheduler *s, struct lane *l, enum failure_cause cause, uint16_t code, struct slice dsn,
 		     struct slice text, struct slice relay);

@@ -17,11 +17,11 @@ struct id_list {
 
 struct load {
 	struct scheduler *s;
-	struct id_list settled;  /* no group waits: done, or all final; in order */
+	struct id_list settled;    /* no group waits: done, or all final; in order */
 	struct id_list unfinished; /* all final, but not marked done yet */
-	struct id_list orphans;  /* files in queue/ without a record */
-	struct id_list arrivals; /* files in incoming/ without a record */
-	uint64_t current;        /* message whose records are being read */
+	struct id_list orphans;    /* files in queue/ without a record */
+	struct id_list arrivals;   /* files in incoming/ without a record */
+	uint64_t current;          /* message whose records are being read */
 	uint16_t current_groups, current_open;
 };
 
@@ -152,15 +152,23 @@ static bool walk_queue(struct load *load)
 
 static void drop_lost(struct scheduler *s)
 {
+	char text[SPOOL_ID_TEXT];
+
 	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
 		struct entry *e = entry_get(s->entries, i);
-		char text[SPOOL_ID_TEXT];
+
+		if (e->place != ENTRY_FREE && !(e->flags & ENTRY_FILE_SEEN))
+			e->place = ENTRY_HELD; /* in no list: it may be taken out */
+	}
+	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
+		struct entry *e = entry_get(s->entries, i);
 
 		if (e->place == ENTRY_FREE || (e->flags & ENTRY_FILE_SEEN))
 			continue;
 		spool_id_format(e->id, text);
 		log_error("%s: its queue file is gone, somebody removed it: forgotten", text);
-		finish_forget(s, e->id);
+		if (!finish_forget(s, e->id, i))
+			BUG("%s cannot be forgotten", text);
 	}
 }
 

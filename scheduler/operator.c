@@ -1,4 +1,5 @@
-/* operator.c - answers on the control socket. Long ones are made in portions; entries may change between two of them. */
+/* operator.c - answers on the control socket. Long ones are made in portions; entries may change between two of them.
+ */
 #include "scheduler/operator.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -75,7 +76,8 @@ static int64_t next_attempt(const struct entry *e)
 	return e->place == ENTRY_HEAP ? clock_wall().ms + (e->due_ms - clock_mono().ms) : 0;
 }
 
-static void put_rcpts(struct buf *out, struct scheduler *s, const struct entry *e, const struct record *r, bool *is_first)
+static void put_rcpts(struct buf *out, struct scheduler *s, const struct entry *e, const struct record *r,
+		      bool *is_first)
 {
 	struct buf reason;
 
@@ -118,9 +120,8 @@ static void put_message_tail(struct buf *out, struct scheduler *s, const struct 
 	const struct plan *plan = &domain_get(&s->domains, e->domain)->plan;
 
 	buf_put_char(out, ']');
-	json_put_member(out, "server", slice_of(e->server_at < plan->count ?
-							s->conf->server[plan->server[e->server_at]].name :
-							""));
+	json_put_member(out, "server",
+			slice_of(e->server_at < plan->count ? s->conf->server[plan->server[e->server_at]].name : ""));
 	json_put_member_u64(out, "attempts", e->attempts);
 	put_time(out, "next_attempt", next_attempt(e));
 	buf_put_str(out, "}\n");
@@ -200,26 +201,6 @@ static void command_queue(void *arg, const struct control_request *request, stru
 
 /* --- retry, hold, release, delete --- */
 
-/* Out of whatever list it waits in; false when it is under way, or waits for an answer from DNS. */
-static bool take_out(struct scheduler *s, entry_index i)
-{
-	struct entry *e = entry_get(s->entries, i);
-	struct lane *l;
-
-	switch (e->place) {
-	case ENTRY_HEAP:
-		entries_remove(s->entries, i);
-		return true;
-	case ENTRY_HELD:
-		return true;
-	case ENTRY_LISTED:
-		l = lane_at(s, e->blame);
-		return l && lane_remove(s, l, i);
-	default:
-		return false;
-	}
-}
-
 static bool set_state(struct scheduler *s, struct record *r, enum record_state state)
 {
 	r->state = (uint8_t)state;
@@ -241,15 +222,24 @@ static bool act_retry(struct scheduler *s, entry_index i, struct record *r)
 
 static bool act_hold(struct scheduler *s, entry_index i, struct record *r)
 {
-	if (entry_get(s->entries, i)->place == ENTRY_HELD || !take_out(s, i) || !set_state(s, r, RECORD_HELD))
+	if (entry_get(s->entries, i)->place == ENTRY_HELD || !finish_take_out(s, i))
 		return false;
+	r->due = clock_wall(); /* since when: held time is no age */
+	if (!set_state(s, r, RECORD_HELD)) {
+		entries_push(s->entries, i, clock_mono());
+		return false;
+	}
 	entry_get(s->entries, i)->place = ENTRY_HELD;
 	return true;
 }
 
 static bool act_release(struct scheduler *s, entry_index i, struct record *r)
 {
+	int64_t held_ms = clock_wall().ms - r->due.ms;
+
 	/* A file that could not be read has no recipients and stays. */
+	if (r->due.ms > 0 && held_ms > 0)
+		r->held_s += (uint32_t)(held_ms / 1000);
 	if (entry_get(s->entries, i)->place != ENTRY_HELD || record_pending_count(r) == 0 ||
 	    !set_state(s, r, RECORD_WAITING))
 		return false;
@@ -258,23 +248,11 @@ static bool act_release(struct scheduler *s, entry_index i, struct record *r)
 	return true;
 }
 
-static bool is_any_group_busy(struct scheduler *s, uint64_t id)
-{
-	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
-		struct entry *e = entry_get(s->entries, i);
-
-		if (e->place == ENTRY_ACTIVE && e->id == id)
-			return true;
-	}
-	return false;
-}
-
 /* The whole message, all groups. */
 static bool act_delete(struct scheduler *s, entry_index i, struct record *r)
 {
-	if (is_any_group_busy(s, r->id) || !take_out(s, i))
+	if (!finish_forget(s, r->id, i))
 		return false;
-	finish_forget(s, r->id);
 	s->deleted_count++;
 	return true;
 }
@@ -494,7 +472,8 @@ static void ask_limits(struct scheduler *s, struct status_query *q)
 {
 	q->first_request = s->next_request + 1;
 	for (unsigned i = 0; i < s->conf->server_count; i++) {
-		struct msg_limit_query m = { .request = ++s->next_request, .server = slice_of(s->conf->server[i].name) };
+		struct msg_limit_query m = { .request = ++s->next_request,
+					     .server = slice_of(s->conf->server[i].name) };
 		struct msg_head head = channel_head(s->limiter);
 		struct packet p;
 
@@ -527,8 +506,8 @@ static void command_status(void *arg, const struct control_request *request, str
 struct control *operator_open(struct scheduler *s, int listener)
 {
 	static const struct control_command COMMANDS[] = {
-		{ "status", command_status },  { "queue", command_queue },    { "retry", command_action },
-		{ "hold", command_action },    { "release", command_action }, { "delete", command_action },
+		{ "status", command_status }, { "queue", command_queue },    { "retry", command_action },
+		{ "hold", command_action },   { "release", command_action }, { "delete", command_action },
 	};
 
 	return control_new(s->loop, listener, COMMANDS, ARRAY_LEN(COMMANDS), s);

@@ -1,6 +1,7 @@
 /* record.h - the journal's record of one delivery: a message and the recipients of it that go together; pure.
  *
- * Key: queue id (8 bytes) and group (2), big-endian, so a message's deliveries stand side by side. Value: record_encode().
+ * Key: queue id (8 bytes) and group (2), big-endian, so a message's deliveries stand side by side. Value:
+ * record_encode().
  */
 #ifndef SCHEDULER_RECORD_H
 #define SCHEDULER_RECORD_H
@@ -12,9 +13,9 @@ enum { RECORD_KEY_BYTES = 10, RECORD_RCPT_MAX = 100, RECORD_TEXT_MAX = 400, RECO
 
 enum record_state {
 	RECORD_WAITING = 1,
-	RECORD_HELD, /* by an operator, or because something is wrong with the file */
+	RECORD_HELD,  /* by an operator, or because something is wrong with the file */
 	RECORD_FINAL, /* every recipient here is final; other groups of the message may not be */
-	RECORD_DONE  /* the message may be unlinked; nothing else is kept */
+	RECORD_DONE   /* the message may be unlinked; nothing else is kept */
 };
 
 enum rcpt_state { RCPT_PENDING = 1, RCPT_DELIVERED, RCPT_BOUNCED, RCPT_EXPIRED };
@@ -27,17 +28,17 @@ enum record_flags {
 };
 
 struct record_rcpt {
-	uint32_t index;  /* into the queue file */
-	char *address;   /* owned; the queue file's, so that nobody has to open it to name the recipient */
-	uint8_t state;   /* enum rcpt_state */
+	uint32_t index;         /* into the queue file */
+	char *address;          /* owned; the queue file's, so that nobody has to open it to name the recipient */
+	uint8_t state;          /* enum rcpt_state */
 	bool is_temporary_seen; /* in this attempt, by whatever server */
-	uint8_t outcome; /* 1 + index into outcome[]; 0: never tried */
+	uint8_t outcome;        /* 1 + index into outcome[]; 0: never tried */
 };
 
 /* What a server, or we, last said of some recipients. Strings are owned, printable. */
 struct record_outcome {
 	struct wall when;
-	uint16_t code;   /* SMTP reply code or 0 */
+	uint16_t code; /* SMTP reply code or 0 */
 	char *server, *relay, *dsn, *text;
 };
 

@@ -109,7 +109,7 @@ static void scheduler_turn(void *arg)
 		for (unsigned i = 0; i < s->worker_count; i++)
 			send_acks(&s->worker[i]);
 		finish_after_sync(s);
-		dispatch_turn(s); /* what was just taken in */
+		dispatch_turn(s);                 /* what was just taken in */
 		if (journal_is_dirty(s->journal)) /* reports that were written: durable in the next turn */
 			loop_timer_set_ms(s->retry_sync_timer, 0);
 	}
@@ -138,13 +138,13 @@ static void on_refused(void *arg)
 
 /* --- packets --- */
 
-#define HANDLE(NAME, name, call)                                                                                       \
-	case MSG_##NAME: {                                                                                             \
-		struct msg_##name m;                                                                                   \
-		if (!msg_decode_##name(p, &m))                                                                         \
-			return false;                                                                                  \
-		call;                                                                                                  \
-		return true;                                                                                           \
+#define HANDLE(NAME, name, call)               \
+	case MSG_##NAME: {                     \
+		struct msg_##name m;           \
+		if (!msg_decode_##name(p, &m)) \
+			return false;          \
+		call;                          \
+		return true;                   \
 	}
 
 static bool on_pickup(void *arg, const struct msg_head *head, const struct packet *p)
@@ -191,8 +191,7 @@ static void on_resynced(struct worker *w, const struct msg_resynced *m)
 	for (unsigned i = 0; i < m->sessions.count && i < m->servers.count; i++)
 		session_foreign(s, w, msg_u32(&m->sessions, i), msg_u32(&m->servers, i));
 	w->state = WORKER_UP;
-	for (unsigned i = 0; i < s->conf->server_count; i++)
-		dispatch_server_changed(s, i); /* what found no worker */
+	dispatch_workers_changed(s); /* what found no worker */
 	if (--s->syncing_count == 0 && s->is_limiter_up)
 		permit_resync(s);
 }
@@ -233,6 +232,7 @@ static void worker_lost(struct scheduler *s, struct worker *w)
 	if (w->state == WORKER_SYNCING)
 		s->syncing_count--;
 	w->state = WORKER_DOWN;
+	w->ack_count = 0; /* the numbers were its own */
 	session_lose_all(s, w);
 }
 
@@ -269,8 +269,12 @@ static void on_peer(struct proc *p, enum proc_role role, unsigned index, uint32_
 	struct scheduler *s = proc_context(p);
 
 	(void)generation;
-	if (is_alive && is_ending(s, role, index))
-		return; /* asked to go: its successor will be announced */
+	if (is_alive && is_ending(s, role, index)) {
+		/* Asked to go: its successor will be announced. What it has under way a new scheduler must hear of. */
+		if (role == ROLE_SMTPOUT && index < s->worker_count && s->worker[index].state == WORKER_DOWN)
+			worker_found(s, &s->worker[index]);
+		return;
+	}
 	switch (role) {
 	case ROLE_PICKUP:
 		if (is_alive)
@@ -321,10 +325,16 @@ static void make_tables(struct scheduler *s)
 	s->refused_timer = loop_timer_new(s->loop, on_refused, s);
 }
 
+static void on_worker_room(void *arg)
+{
+	dispatch_workers_changed(arg);
+}
+
 static void open_channels(struct scheduler *s)
 {
 	s->pickup = proc_channel(s->proc, SCHEDULER_PEER_PICKUP, "pickup", on_pickup, s);
 	s->resolver = proc_channel(s->proc, SCHEDULER_PEER_RESOLVER, "resolver", on_resolver, s);
+	channel_on_room(s->resolver, target_ask_unsent, s);
 	s->limiter = proc_channel(s->proc, SCHEDULER_PEER_LIMITER, "limiter", on_limiter, s);
 	s->worker_count = s->conf->workers;
 	s->worker = xcalloc(s->worker_count, sizeof(*s->worker));
@@ -335,6 +345,7 @@ static void open_channels(struct scheduler *s)
 		w->owner = s;
 		w->board = board_map(PROC_FD_PEER_BOARD(SCHEDULER_PEER_WORKER + i), false);
 		w->channel = proc_channel(s->proc, SCHEDULER_PEER_WORKER + i, "smtpout", on_worker, w);
+		channel_on_room(w->channel, on_worker_room, s);
 	}
 }
 

@@ -1,4 +1,5 @@
-/* scheduler.h - the state of the scheduler process, shared by its modules; each module's verbs are in its own header. */
+/* scheduler.h - the state of the scheduler process, shared by its modules; each module's verbs are in its own header.
+ */
 #ifndef SCHEDULER_SCHEDULER_H
 #define SCHEDULER_SCHEDULER_H
 #include "lib/board.h"
@@ -21,14 +22,14 @@ struct counters {
 
 /* What we know of a way out; by index of conf.server. */
 struct server_state {
-	unsigned connections;      /* sessions of all its lanes, connecting and closing ones included */
-	unsigned waiting;          /* entries in the ready lists of its lanes */
+	unsigned connections; /* sessions of all its lanes, connecting and closing ones included */
+	unsigned waiting;     /* entries in the ready lists of its lanes */
 	struct counters count;
-	struct lane *wanting;      /* ring of lanes with mail that wait for a connection slot */
+	struct lane *wanting; /* ring of lanes with mail that wait for a connection slot */
 	/* permits; unused for a server without limits */
 	uint32_t permit_messages, permit_recipients; /* granted, not used yet */
 	uint32_t flight_messages, flight_recipients; /* used by deliveries under way */
-	uint32_t ask_request;      /* open PERMIT_ASK, 0: none */
+	uint32_t ask_request;                        /* open PERMIT_ASK, 0: none */
 	uint32_t ask_messages, ask_recipients;
 	uint32_t next_rcpts;       /* what the head of the line needs at once; 0: unknown */
 	struct wall blocked_until; /* no permit before then; 0: not blocked; INT64_MAX: never */
@@ -36,7 +37,7 @@ struct server_state {
 	uint32_t hold_counter_s;   /* how long it was blocked in all: age that does not count */
 	struct mono blocked_since;
 	struct loop_timer *unblock;
-	void *unblock_arg;         /* owned */
+	void *unblock_arg; /* owned */
 	uint32_t settle_used_messages, settle_used_recipients, settle_refund_messages, settle_refund_recipients;
 };
 
@@ -61,6 +62,7 @@ struct message {
 	struct table_node node;
 	uint64_t id;
 	uint16_t group_count, open_groups;
+	bool is_warned; /* its sender had a delay notice from this process */
 };
 
 /* A delivery in a worker's hands, or between two servers of one attempt. */
@@ -72,7 +74,6 @@ struct job {
 	struct job *next, *prev; /* in the session */
 	uint64_t wait_ms;        /* until the next attempt, as far as outcomes have told; 0: none yet */
 	uint16_t rcpts_sent;     /* recipients handed to the worker, counted by limits */
-	bool is_returned;        /* handed back untouched: the session's end will tell why */
 	bool is_unknown;         /* some recipient's outcome is unknown: no other server at once */
 };
 
@@ -127,8 +128,9 @@ struct scheduler {
 	uint64_t *refused; /* admissions that found no room: again later */
 	unsigned refused_count, refused_room;
 	uint64_t last_id;
-	bool was_dns_failing;
-	int64_t due_armed_ms; /* what due_timer is set to */
+	unsigned dns_failures;    /* answers in a row that were none */
+	struct mono report_again; /* reports that met a full disk */
+	int64_t due_armed_ms;     /* what due_timer is set to */
 };
 
 /* Appends to an array that doubles; returns the new element's address. */

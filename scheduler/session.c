@@ -7,9 +7,11 @@
 #include <stdlib.h>
 
 enum {
-	SESSION_AHEAD = 6,         /* deliveries handed to a session that is up: the worker pipelines them */
+	SESSION_AHEAD = 6,          /* deliveries handed to a session that is up: the worker pipelines them */
 	SESSION_AHEAD_UNPROVEN = 1, /* to one that is connecting: they would all share its failure */
 	SESSION_IDLE_MS = 2000,
+	TURN_OF_MANY = 10,         /* messages of one session of several of its lane while other lanes want a slot */
+	TURN_OF_ONE = 100,         /* of the lane's only one */
 	WORKER_SESSIONS_MAX = 4000 /* below BOARD_SLOTS */
 };
 
@@ -99,16 +101,28 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	return true;
 }
 
+/* How many messages it may carry before it is closed: fewer while other sites of the server wait for a connection. */
+static unsigned session_quota(const struct scheduler *s, const struct session *session)
+{
+	unsigned every = s->conf->server[session->server].reconnect_every, turn;
+
+	if (session->mail_limit && session->mail_limit < every)
+		every = session->mail_limit;
+	if (!s->server[session->server].wanting || s->conf->server[session->server].method != METHOD_DIRECT)
+		return every;
+	turn = session->lane->sessions > 1 ? TURN_OF_MANY : TURN_OF_ONE;
+	return turn < every ? turn : every;
+}
+
 unsigned session_room(const struct scheduler *s, const struct session *session)
 {
 	unsigned ahead = session->state == SESSION_UP ? SESSION_AHEAD : SESSION_AHEAD_UNPROVEN;
-	unsigned every = s->conf->server[session->server].reconnect_every, left, room;
+	unsigned every, left, room;
 
 	if ((session->state != SESSION_UP && session->state != SESSION_CONNECTING) ||
 	    proc_peer_is_ending(s->proc, SCHEDULER_PEER_WORKER + session->worker->index))
 		return 0;
-	if (session->mail_limit && session->mail_limit < every)
-		every = session->mail_limit;
+	every = session_quota(s, session);
 	if (session->lane->state != LANE_UP)
 		ahead = SESSION_AHEAD_UNPROVEN;
 	left = every > session->sent_count ? every - session->sent_count : 0;
@@ -250,8 +264,7 @@ void session_on_progress(struct scheduler *s, struct session *session)
 	lane_mark_dirty(s, session->lane);
 	if (session->in_flight > 0)
 		return;
-	if (session->sent_count >= s->conf->server[session->server].reconnect_every ||
-	    (session->mail_limit && session->sent_count >= session->mail_limit))
+	if (session->sent_count >= session_quota(s, session))
 		session_hang_up(s, session);
 	else
 		loop_timer_set_ms(session->idle, SESSION_IDLE_MS);
@@ -300,20 +313,42 @@ static void session_remove(struct scheduler *s, struct session *session)
 	free(session);
 }
 
-/* Deliveries that came back untouched go to the head of their lane again; on a failed session they share its failure. */
+static bool has_other_up(const struct lane *l, const struct session *but)
+{
+	for (const struct session *at = l->session; at; at = at->next)
+		if (at != but && at->state == SESSION_UP)
+			return true;
+	return false;
+}
+
+/* Deliveries that came back untouched go to the head of their lane again; on a failed session they share its failure.
+ */
 static void settle_returned(struct scheduler *s, struct session *session, const struct msg_session_down *m)
 {
-	bool is_failure = m->cause != FAILURE_NONE && !session->was_up && session->lane;
+	bool is_failure = m->cause != FAILURE_NONE && !session->was_up && session->lane &&
+			  (m->cause == FAILURE_LOCAL || !has_other_up(session->lane, session));
 
-	while (session->last_job) {
-		struct job *job = session->last_job;
-
-		session_forget_job(s, job);
+	while (session->last_job) { /* both end the job, which takes it out of the session */
 		if (is_failure)
-			job_on_session_failure(s, job, session->lane, m);
+			job_on_session_failure(s, session->last_job, session->lane, m);
 		else
-			job_requeue(s, job);
+			job_requeue(s, session->last_job, false);
 	}
+}
+
+enum session_end { END_ORDERLY, END_THROTTLED, END_FRUITLESS, END_FAILED };
+
+/* What its end says about the lane. */
+static enum session_end judge_end(const struct session *session, const struct msg_session_down *m)
+{
+	if (session->was_up && session->sent_count > 0 && !session->was_answered && session->last_job)
+		return END_FRUITLESS; /* greeted, then gone before anything was said about mail, in whatever words */
+	if (m->cause == FAILURE_NONE)
+		return END_ORDERLY;
+	if (session->was_up)
+		return session->sent_count > 0 && !session->was_answered ? END_FRUITLESS : END_THROTTLED;
+	/* One more connection than the server likes, beside others that work. */
+	return m->cause == FAILURE_LOCAL || has_other_up(session->lane, session) ? END_THROTTLED : END_FAILED;
 }
 
 void session_on_down(struct scheduler *s, struct worker *w, const struct msg_session_down *m)
@@ -324,11 +359,18 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	if (!session || session->worker != w)
 		return;
 	l = session->lane;
-	if (l && m->cause != FAILURE_NONE) {
-		if (session->was_up || m->cause == FAILURE_LOCAL)
-			lane_on_throttle(s, l);
-		else
-			lane_on_failure(s, l, (enum failure_cause)m->cause, m->code, m->dsn, m->text, m->relay);
+	switch (l ? judge_end(session, m) : END_ORDERLY) {
+	case END_THROTTLED:
+		lane_on_throttle(s, l);
+		break;
+	case END_FRUITLESS:
+		lane_on_fruitless(s, l, m);
+		break;
+	case END_FAILED:
+		lane_on_failure(s, l, (enum failure_cause)m->cause, m->code, m->dsn, m->text, m->relay);
+		break;
+	default:
+		break;
 	}
 	settle_returned(s, session, m);
 	session_remove(s, session);

@@ -16,14 +16,14 @@ struct session {
 	enum session_state state;
 	unsigned server;
 	struct worker *worker;
-	struct lane *lane; /* NULL: foreign */
+	struct lane *lane;           /* NULL: foreign */
 	struct session *next, *prev; /* of the lane */
-	struct job *jobs;  /* list, oldest first */
+	struct job *jobs;            /* list, oldest first */
 	struct job *last_job;
 	unsigned in_flight, sent_count;
 	uint32_t rcpt_limit, mail_limit; /* RFC 9422, 0: unknown */
 	uint64_t size_limit;
-	bool was_up;
+	bool was_up, was_answered; /* answered: a reply about some delivery came */
 	struct loop_timer *idle;
 	struct scheduler *owner;
 };

@@ -7,8 +7,10 @@
 #include <stdlib.h>
 
 enum {
-	TEMPORARY_TTL_MS = 5000, /* how long "no answer" serves those who come right behind */
-	TARGETS_MAX = 200000     /* beyond this, expired ones are thrown out */
+	TTL_MIN_MS =
+		5000, /* an answer serves at least those who wait for it, "no answer" those who come right behind */
+	DNS_DOWN_COUNT = 3,  /* so many names in a row without an answer: it is not the names' fault */
+	TARGETS_MAX = 200000 /* beyond this, expired ones are thrown out */
 };
 
 static uint64_t target_hash(unsigned server, const char *name)
@@ -32,8 +34,9 @@ static void ask(struct scheduler *s, struct target *t)
 		table_add(&s->asked, &t->by_request, text_hash(&t->request, sizeof(t->request)));
 	}
 	m.request = t->request;
-	if (!s->is_resolver_up || channel_is_full(s->resolver))
-		return; /* target_ask_again() follows when it is up, or has room */
+	t->is_sent = s->is_resolver_up && !channel_is_full(s->resolver);
+	if (!t->is_sent)
+		return; /* target_ask_again() follows when it is up, target_ask_unsent() when it has room */
 	head = channel_head(s->resolver);
 	msg_encode_resolve(&p, &head, &m);
 	channel_send(s->resolver, &p);
@@ -96,6 +99,7 @@ void target_wait(struct scheduler *s, struct target *t, entry_index i)
 	struct entry *e = entry_get(s->entries, i);
 
 	e->place = ENTRY_LISTED;
+	e->blame = BLAME_NOBODY; /* in no lane */
 	e->next = t->waiting;
 	t->waiting = i;
 }
@@ -117,12 +121,14 @@ static enum target_state state_of(enum resolve_status status)
 static void take_answer(struct target *t, const struct msg_resolved *m)
 {
 	struct hosts hosts;
+	int64_t ttl_ms;
 
 	release(t);
 	t->status = (enum resolve_status)m->status;
 	t->state = state_of(t->status);
 	t->text = xstrndup(m->text.ptr, m->text.len);
-	t->expires.ms = clock_mono().ms + (t->state == TARGET_TEMPORARY ? TEMPORARY_TTL_MS : (int64_t)m->ttl_s * 1000);
+	ttl_ms = t->state == TARGET_TEMPORARY ? 0 : (int64_t)m->ttl_s * 1000;
+	t->expires.ms = clock_mono().ms + (ttl_ms < TTL_MIN_MS ? TTL_MIN_MS : ttl_ms);
 	if (t->state != TARGET_KNOWN)
 		return;
 	if (!hosts_decode(m->hosts, &hosts) || hosts.count == 0) {
@@ -139,7 +145,8 @@ static void take_answer(struct target *t, const struct msg_resolved *m)
 
 static struct target *take_asked(struct scheduler *s, uint32_t request)
 {
-	for (struct table_node *n = table_first(&s->asked, text_hash(&request, sizeof(request))); n; n = table_next(n)) {
+	for (struct table_node *n = table_first(&s->asked, text_hash(&request, sizeof(request))); n;
+	     n = table_next(n)) {
 		struct target *t = TABLE_OBJECT(n, struct target, by_request);
 
 		if (t->request == request) {
@@ -153,11 +160,12 @@ static struct target *take_asked(struct scheduler *s, uint32_t request)
 static void note_dns_health(struct scheduler *s, const struct target *t)
 {
 	if (t->state == TARGET_TEMPORARY) {
-		s->was_dns_failing = true;
-	} else if (s->was_dns_failing) {
-		s->was_dns_failing = false;
-		dispatch_release_blamed(s, BLAME_DNS);
+		s->dns_failures++;
+		return;
 	}
+	if (s->dns_failures >= DNS_DOWN_COUNT)
+		dispatch_release_blamed(s, BLAME_DNS);
+	s->dns_failures = 0;
 }
 
 void target_on_resolved(struct scheduler *s, const struct msg_resolved *m)
@@ -186,6 +194,22 @@ void target_on_resolved(struct scheduler *s, const struct msg_resolved *m)
 static void ask_one_again(void *arg, struct table_node *node)
 {
 	ask(arg, TABLE_OBJECT(node, struct target, by_request));
+}
+
+static void ask_if_unsent(void *arg, struct table_node *node)
+{
+	struct scheduler *s = arg;
+	struct target *t = TABLE_OBJECT(node, struct target, by_request);
+
+	if (!t->is_sent && !channel_is_full(s->resolver))
+		ask(s, t);
+}
+
+void target_ask_unsent(void *arg)
+{
+	struct scheduler *s = arg;
+
+	table_each(&s->asked, ask_if_unsent, s);
 }
 
 void target_ask_again(struct scheduler *s)

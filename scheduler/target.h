@@ -13,12 +13,13 @@ struct target {
 	enum resolve_status status;
 	struct mono expires;
 	uint32_t request;
-	uint64_t site;             /* identity of the MX set; TARGET_KNOWN */
-	char *text;                /* why not */
-	char *hosts;               /* encoded, lib/hosts.h */
+	uint64_t site; /* identity of the MX set; TARGET_KNOWN */
+	char *text;    /* why not */
+	char *hosts;   /* encoded, lib/hosts.h */
 	size_t hosts_len;
-	entry_index waiting;       /* entries that wait for the answer (direct) */
-	bool is_lane_waiting;      /* lanes of this server wait for it (relay) */
+	entry_index waiting;  /* entries that wait for the answer (direct) */
+	bool is_sent;         /* the question is in the resolver's pipe */
+	bool is_lane_waiting; /* lanes of this server wait for it (relay) */
 	char name[];
 };
 
@@ -28,5 +29,7 @@ void target_wait(struct scheduler *s, struct target *t, entry_index entry);
 void target_on_resolved(struct scheduler *s, const struct msg_resolved *m);
 /* A new resolver: everything that was asked is asked again. */
 void target_ask_again(struct scheduler *s);
+/* The resolver's pipe has room again (arg: struct scheduler). */
+void target_ask_unsent(void *arg);
 void target_release_all(struct scheduler *s);
 #endif

@@ -52,7 +52,9 @@ static bool contains_nocase(struct slice text, const char *word)
 
 bool verdict_is_greylisting(unsigned code, struct slice text)
 {
-	static const char *const WORDS[] = { "greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list" };
+	static const char *const WORDS[] = {
+		"greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list"
+	};
 
 	if (code != 450 && code != 451 && code != 421 && code != 452)
 		return false;
