@@ -8,7 +8,7 @@
 #include "lib/text.h"
 #include <arpa/inet.h>
 
-enum { HOST_SECURE = 1, HOST_TLSA_UNUSABLE = 2, HOST_TLSA = 4, HOST_FLAGS = 7, TLSA_HEAD_BYTES = 5 };
+enum { HOST_SECURE = 1, HOST_TLSA_UNUSABLE = 2, HOST_TLSA = 4, HOST_FLAGS = 7 };
 
 static unsigned address_len(const struct host_address *a)
 {
@@ -59,14 +59,14 @@ bool host_tlsa_next(struct slice *rest, struct host_tlsa *out)
 	const unsigned char *at = (const unsigned char *)rest->ptr;
 	size_t len;
 
-	if (rest->len < TLSA_HEAD_BYTES)
+	if (rest->len < HOST_TLSA_HEAD_BYTES)
 		return false;
 	len = (size_t)at[3] << 8 | at[4];
-	if (rest->len - TLSA_HEAD_BYTES < len)
+	if (rest->len - HOST_TLSA_HEAD_BYTES < len)
 		return false;
-	*out = (struct host_tlsa){ at[0], at[1], at[2], { rest->ptr + TLSA_HEAD_BYTES, len } };
-	rest->ptr += TLSA_HEAD_BYTES + len;
-	rest->len -= TLSA_HEAD_BYTES + len;
+	*out = (struct host_tlsa){ at[0], at[1], at[2], { rest->ptr + HOST_TLSA_HEAD_BYTES, len } };
+	rest->ptr += HOST_TLSA_HEAD_BYTES + len;
+	rest->len -= HOST_TLSA_HEAD_BYTES + len;
 	return true;
 }
 

@@ -4,7 +4,13 @@
 #include "lib/buf.h"
 #include <netinet/in.h>
 
-enum { HOSTS_MAX = 20, HOST_ADDRESSES_MAX = 8, HOSTS_BYTES_MAX = 3600, HOST_TLSA_BYTES_MAX = 1200 };
+enum {
+	HOSTS_MAX = 20,
+	HOST_ADDRESSES_MAX = 8,
+	HOSTS_BYTES_MAX = 3600,
+	HOST_TLSA_BYTES_MAX = 1200,
+	HOST_TLSA_HEAD_BYTES = 5
+};
 
 /* What signed DNS says about TLS at a host.  RFC 7672 2.2 */
 enum host_dane {

@@ -213,6 +213,9 @@ static void take_search(struct lookup *l, const struct mx_search *s)
 	l->is_secure = s->is_secure;
 	if (s->skipped[0]) /* made printable by the parser */
 		log_info("MX %s of %s ignored: not a host name", s->skipped, l->name);
+	if (s->untrusted[0])
+		log_info("host %s of %s left out: its TLSA records (DANE) cannot be had: %s", s->untrusted, l->name,
+			 s->why ? s->why : "no usable answer");
 	if (s->status == RESOLVE_OK) {
 		struct hosts hosts;
 
@@ -282,6 +285,15 @@ static void on_pause_over(void *arg)
 	go_on(l);
 }
 
+/* The port whose TLSA records matter to this server: those of MX hosts, and of a relay that is told to have them. */
+static unsigned tlsa_port(const struct conf_server *server)
+{
+	bool has_dane =
+		server->tls == TLS_DANE || (server->tls == TLS_OPPORTUNISTIC && server->method == METHOD_DIRECT);
+
+	return has_dane ? server->port : 0;
+}
+
 static void start(struct lookup *l)
 {
 	struct lookups *all = l->all;
@@ -291,7 +303,7 @@ static void start(struct lookup *l)
 	all->active_count++;
 	l->work = xcalloc(1, sizeof(*l->work));
 	l->work->pause = loop_timer_new(all->loop, on_pause_over, l);
-	mx_start(&l->work->search, l->kind, l->name, server->deny, server->deny_count, all->seed++);
+	mx_start(&l->work->search, l->kind, l->name, server->deny, server->deny_count, tlsa_port(server), all->seed++);
 	go_on(l);
 }
 

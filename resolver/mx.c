@@ -73,7 +73,8 @@ static void begin_pass(struct mx_search *s)
 	s->is_mx_secure = true; /* until an answer says otherwise */
 	s->is_implicit = s->is_secure = false;
 	s->why = NULL;
-	s->text[0] = s->skipped[0] = 0;
+	s->tlsa_bytes = 0;
+	s->text[0] = s->skipped[0] = s->untrusted[0] = s->failed[0] = 0;
 	s->status = 0;
 	s->stage = MX_ASKING_MX;
 	if (s->kind == RESOLVE_HOST)
@@ -83,7 +84,7 @@ static void begin_pass(struct mx_search *s)
 }
 
 void mx_start(struct mx_search *s, enum resolve_kind kind, const char *name, const struct conf_cidr *deny,
-	      unsigned deny_count, uint64_t seed)
+	      unsigned deny_count, unsigned tlsa_port, uint64_t seed)
 {
 	size_t len = strlen(name);
 
@@ -94,13 +95,23 @@ void mx_start(struct mx_search *s, enum resolve_kind kind, const char *name, con
 	memcpy(s->name, name, len + 1);
 	s->deny = deny;
 	s->deny_count = deny_count;
+	s->tlsa_port = tlsa_port;
 	s->random = seed;
 	begin_pass(s);
 }
 
-const char *mx_question_name(const struct mx_search *s, unsigned question)
+const char *mx_question_name(struct mx_search *s, unsigned question)
 {
-	return s->stage == MX_ASKING_MX ? s->name : s->host[s->question[question].host].name;
+	const struct mx_host *h = &s->host[s->question[question].host];
+	uint16_t type;
+
+	if (s->stage == MX_ASKING_MX)
+		return s->name;
+	if (s->stage == MX_ASKING_ADDRESSES)
+		return h->name;
+	if (!dane_question(&h->dane, h->name, h->owner, s->tlsa_port, s->asked, &type))
+		BUG("a question without a name");
+	return s->asked;
 }
 
 /* --- the end of a search --- */
@@ -247,16 +258,27 @@ static void take_addresses(struct mx_search *s, struct mx_host *h, uint16_t type
 	}
 }
 
+static void note_failure(struct mx_search *s, const char *name, const char *why)
+{
+	if (s->why)
+		return;
+	s->why = why;
+	snprintf(s->failed, sizeof(s->failed), "%s", name);
+}
+
 static void take_host_answer(struct mx_search *s, const struct mx_question *q, const struct wire_answer *a)
 {
 	struct mx_host *h = &s->host[q->host];
 
-	h->is_secure = h->is_secure && a->is_secure;
+	if (a->status != WIRE_FAILED) {
+		h->is_secure = h->is_secure && a->is_secure;
+		if (!h->owner[0] && wire_is_hostname(a->owner))
+			memcpy(h->owner, a->owner, sizeof(h->owner));
+	}
 	switch (a->status) {
 	case WIRE_FAILED:
 		h->has_failed = true;
-		if (!s->why)
-			s->why = a->why;
+		note_failure(s, h->name, a->why);
 		break;
 	case WIRE_RECORDS:
 		/* none of its records could be read: not an answer one may act upon */
@@ -275,7 +297,7 @@ static void take_host_answer(struct mx_search *s, const struct mx_question *q, c
 
 static bool is_usable(const struct mx_host *h)
 {
-	return h->v4_count + h->v6_count > 0;
+	return h->v4_count + h->v6_count > 0 && !h->dane.has_failed;
 }
 
 static void end_without_address(struct mx_search *s, bool is_secure)
@@ -297,7 +319,7 @@ static void judge_hosts(struct mx_search *s)
 		const struct mx_host *h = &s->host[i];
 
 		has_usable = has_usable || is_usable(h);
-		has_failed = has_failed || h->has_failed;
+		has_failed = has_failed || h->has_failed || h->dane.has_failed;
 		has_denied = has_denied || h->is_denied;
 		all_secure = all_secure && h->is_secure;
 		if (is_usable(h))
@@ -307,7 +329,7 @@ static void judge_hosts(struct mx_search *s)
 		s->status = RESOLVE_OK;
 		s->is_secure = is_secure;
 	} else if (has_failed) {
-		end_temporary(s, s->name, s->why);
+		end_temporary(s, s->failed[0] ? s->failed : s->name, s->why);
 	} else if (has_denied) {
 		s->status = RESOLVE_DENIED;
 		s->is_secure = all_secure;
@@ -315,6 +337,66 @@ static void judge_hosts(struct mx_search *s)
 	} else {
 		end_without_address(s, all_secure);
 	}
+}
+
+/* --- TLSA records --- */
+
+/* Questions of the next round; false when there are none. */
+static bool ask_tlsa(struct mx_search *s)
+{
+	s->stage = MX_ASKING_TLSA;
+	s->question_count = s->open_count = 0;
+	for (unsigned i = 0; i < s->host_count; i++) {
+		struct mx_host *h = &s->host[i];
+		uint16_t type;
+
+		/* a name too long to exist has no records */
+		while (h->dane.step != DANE_OVER &&
+		       !dane_question(&h->dane, h->name, h->owner, s->tlsa_port, s->asked, &type))
+			h->dane.step = h->dane.step == DANE_AT_OWNER ? DANE_AT_NAME : DANE_OVER;
+		if (h->dane.step != DANE_OVER)
+			put_question(s, type, i);
+	}
+	return s->question_count > 0;
+}
+
+/* False: there is nothing to ask, the search is over. */
+static bool begin_tlsa(struct mx_search *s)
+{
+	if (s->tlsa_port == 0)
+		return false;
+	for (unsigned i = 0; i < s->host_count; i++) {
+		struct mx_host *h = &s->host[i];
+
+		if (is_usable(h))
+			dane_start(&h->dane, h->is_secure, s->is_mx_secure,
+				   h->owner[0] && strcmp(h->owner, h->name) != 0);
+	}
+	return ask_tlsa(s);
+}
+
+static void take_tlsa(struct mx_search *s, unsigned question, const struct wire_answer *a)
+{
+	struct mx_host *h = &s->host[s->question[question].host];
+	size_t room = sizeof(s->tlsa) - s->tlsa_bytes;
+	const char *name = mx_question_name(s, question);
+	struct buf records;
+
+	buf_init(&records, room < HOST_TLSA_BYTES_MAX ? room : HOST_TLSA_BYTES_MAX);
+	dane_answer(&h->dane, a, &records);
+	if (h->dane.has_failed) {
+		note_failure(s, name, h->dane.why);
+		memcpy(s->untrusted, h->name, sizeof(s->untrusted));
+	} else if (h->dane.ttl_s > 0) {
+		lower_ttl(s, h->dane.ttl_s);
+	}
+	if (records.len > 0) {
+		h->tlsa_at = s->tlsa_bytes;
+		h->tlsa_bytes = (uint16_t)records.len;
+		memcpy(s->tlsa + s->tlsa_bytes, records.ptr, records.len);
+		s->tlsa_bytes = (uint16_t)(s->tlsa_bytes + records.len);
+	}
+	buf_release(&records);
 }
 
 bool mx_answer(struct mx_search *s, unsigned question, const struct wire_answer *answer)
@@ -330,10 +412,14 @@ bool mx_answer(struct mx_search *s, unsigned question, const struct wire_answer 
 		take_mx(s, answer);
 		return true;
 	}
-	take_host_answer(s, q, answer);
+	if (s->stage == MX_ASKING_TLSA)
+		take_tlsa(s, question, answer);
+	else
+		take_host_answer(s, q, answer);
 	if (s->open_count > 0)
 		return false;
-	judge_hosts(s);
+	if (!(s->stage == MX_ASKING_TLSA ? ask_tlsa(s) : begin_tlsa(s)))
+		judge_hosts(s);
 	return true;
 }
 
@@ -354,7 +440,19 @@ void mx_resume(struct mx_search *s)
 	begin_pass(s);
 }
 
-static void put_host(struct hosts *out, const struct mx_host *h)
+static void put_dane(struct hosts *out, struct host *to, const struct mx_search *s, const struct mx_host *h)
+{
+	to->dane = (uint8_t)h->dane.result;
+	if (h->dane.result != HOST_DANE_USABLE)
+		return;
+	memcpy(to->tlsa_base, h->dane.is_at_name ? h->name : h->owner, sizeof(to->tlsa_base));
+	to->tlsa_at = out->tlsa_bytes;
+	to->tlsa_bytes = h->tlsa_bytes;
+	memcpy(out->tlsa + out->tlsa_bytes, s->tlsa + h->tlsa_at, h->tlsa_bytes);
+	out->tlsa_bytes = (uint16_t)(out->tlsa_bytes + h->tlsa_bytes);
+}
+
+static void put_host(struct hosts *out, const struct mx_search *s, const struct mx_host *h)
 {
 	struct host *to = &out->host[out->count++];
 	unsigned half = HOST_ADDRESSES_MAX / 2, v4 = h->v4_count, v6 = h->v6_count;
@@ -380,6 +478,7 @@ static void put_host(struct hosts *out, const struct mx_host *h)
 		a->family = AF_INET;
 		memcpy(a->bytes, h->v4[i], 4);
 	}
+	put_dane(out, to, s, h);
 }
 
 void mx_hosts(const struct mx_search *s, struct hosts *out)
@@ -387,5 +486,5 @@ void mx_hosts(const struct mx_search *s, struct hosts *out)
 	memset(out, 0, sizeof(*out));
 	for (unsigned i = 0; i < s->host_count; i++)
 		if (is_usable(&s->host[i]))
-			put_host(out, &s->host[i]);
+			put_host(out, s, &s->host[i]);
 }

@@ -1,15 +1,17 @@
 /*
  * mx.h - from a domain to the hosts that take its mail; pure: answers in, questions out.  RFC 5321 5.1, RFC 7505
  *
- * A search asks for the MX set, then for the addresses of its hosts; without MX the domain itself is the host. A
- * negative outcome is permanent only when it is signed, or was seen twice: the second pass asks everything again, after
- * a pause and past the cache. Anything doubtful (no answer, SERVFAIL, bogus, malformed) is temporary.
+ * A search asks for the MX set, then for the addresses of its hosts; without MX the domain itself is the host. Where it
+ * matters, TLSA records of hosts found by signed answers come last (dane.h); hosts they cannot be had of are left out.
+ * A negative outcome is permanent only when it is signed, or was seen twice: the second pass asks everything again,
+ * after a pause and past the cache. Anything doubtful (no answer, SERVFAIL, bogus, malformed) is temporary.
  */
 #ifndef RESOLVER_MX_H
 #define RESOLVER_MX_H
 #include "lib/conf.h"
 #include "lib/hosts.h"
 #include "lib/msg.h"
+#include "resolver/dane.h"
 #include "resolver/wire.h"
 
 enum { MX_FAMILY_MAX = HOST_ADDRESSES_MAX, MX_QUESTIONS_MAX = 2 * HOSTS_MAX, MX_TEXT_MAX = 200 };
@@ -27,7 +29,10 @@ struct mx_host {
 	char name[WIRE_NAME_SIZE];
 	bool has_failed; /* an address answer was no answer */
 	bool is_denied;  /* at least one address fell to the deny list */
-	bool is_secure;  /* all its answers were */
+	bool is_secure;  /* all its answers were; a failed one is none, and must not look like an unsigned zone */
+	char owner[WIRE_NAME_SIZE]; /* at the end of its CNAMEs; "" when that is no host name, or no answer came */
+	struct dane dane;
+	uint16_t tlsa_at, tlsa_bytes; /* records, in the search's tlsa[] */
 	unsigned v4_count, v6_count;
 	uint8_t v4[MX_FAMILY_MAX][4], v6[MX_FAMILY_MAX][16];
 };
@@ -47,31 +52,38 @@ struct mx_search {
 	enum resolve_status status;
 	bool is_secure; /* MX set and the addresses of all its listed hosts were validated */
 	uint32_t ttl_s;
-	char text[MX_TEXT_MAX + 1];   /* why not, in words */
-	char skipped[WIRE_NAME_SIZE]; /* an MX that is no host name, for the log; "" when there was none */
+	char text[MX_TEXT_MAX + 1];     /* why not, in words */
+	char skipped[WIRE_NAME_SIZE];   /* an MX that is no host name, for the log; "" when there was none */
+	char untrusted[WIRE_NAME_SIZE]; /* likewise: a host left out because its TLSA records could not be had */
 	/* private */
-	enum { MX_ASKING_MX, MX_ASKING_ADDRESSES } stage;
+	enum { MX_ASKING_MX, MX_ASKING_ADDRESSES, MX_ASKING_TLSA } stage;
 	enum resolve_kind kind;
 	char name[WIRE_NAME_SIZE];
 	const struct conf_cidr *deny;
 	unsigned deny_count;
 	uint64_t random;
 	bool is_mx_secure, is_implicit;
-	const char *why; /* of the first failure */
+	const char *why;             /* of the first failure */
+	char failed[WIRE_NAME_SIZE]; /* the name that was asked for then */
+	unsigned tlsa_port;          /* 0: TLSA records do not matter */
+	char asked[WIRE_NAME_SIZE];  /* mx_question_name() */
+	uint16_t tlsa_bytes;
+	char tlsa[HOSTS_BYTES_MAX];
 	unsigned host_count;
 	struct mx_host host[HOSTS_MAX];
 };
 
 /*
  * `name`: an A-label domain name without trailing dot, or for RESOLVE_HOST a host's; copied. `deny` is borrowed until
- * the search is over. `seed` orders hosts of equal preference and each host's addresses. Then call mx_step().
+ * the search is over. `tlsa_port`: whose TLSA records are wanted; 0: none. `seed` orders hosts of equal preference and
+ * each host's addresses. Then call mx_step().
  */
 void mx_start(struct mx_search *s, enum resolve_kind kind, const char *name, const struct conf_cidr *deny,
-	      unsigned deny_count, uint64_t seed);
+	      unsigned deny_count, unsigned tlsa_port, uint64_t seed);
 /* What to do next; to be called after mx_start(), mx_resume(), and when the last open question was answered. */
 enum mx_step mx_step(struct mx_search *s);
-/* The name that a question asks for; borrowed. */
-const char *mx_question_name(const struct mx_search *s, unsigned question);
+/* The name that a question asks for; borrowed until the next call. */
+const char *mx_question_name(struct mx_search *s, unsigned question);
 /* Each question is answered once. Returns true when that was the last open one. */
 bool mx_answer(struct mx_search *s, unsigned question, const struct wire_answer *answer) MUST_CHECK;
 /* The pause is over. */

@@ -178,22 +178,23 @@ static bool read_address(const struct wire *w, const struct frame *f, struct wir
 	return true;
 }
 
-static bool read_tlsa(const struct wire *w, const struct frame *f, struct wire_record *r)
+static bool read_tlsa(const struct wire *w, const struct frame *f, struct wire_answer *out, struct wire_record *r)
 {
 	const uint8_t *p = w->ptr + f->rdata;
 
-	/* a whole certificate (matching type 0) is longer and not worth its room: RFC 7672 3.1 advises against it */
-	if (f->rdata_len < 4 || f->rdata_len - 3 > WIRE_TLSA_DATA_MAX)
+	if (f->rdata_len < 4 || f->rdata_len - 3 > (size_t)(WIRE_TLSA_BYTES_MAX - out->tlsa_bytes))
 		return false;
 	r->usage = p[0];
 	r->selector = p[1];
 	r->matching = p[2];
-	r->data_len = (uint8_t)(f->rdata_len - 3);
-	memcpy(r->data, p + 3, r->data_len);
+	r->data_at = out->tlsa_bytes;
+	r->data_len = (uint16_t)(f->rdata_len - 3);
+	memcpy(out->tlsa + out->tlsa_bytes, p + 3, r->data_len);
+	out->tlsa_bytes = (uint16_t)(out->tlsa_bytes + r->data_len);
 	return true;
 }
 
-static bool read_record(const struct wire *w, const struct frame *f, struct wire_record *r)
+static bool read_record(const struct wire *w, const struct frame *f, struct wire_answer *out, struct wire_record *r)
 {
 	switch (f->type) {
 	case WIRE_TYPE_MX:
@@ -202,7 +203,7 @@ static bool read_record(const struct wire *w, const struct frame *f, struct wire
 	case WIRE_TYPE_AAAA:
 		return read_address(w, f, r);
 	case WIRE_TYPE_TLSA:
-		return read_tlsa(w, f, r);
+		return read_tlsa(w, f, out, r);
 	default:
 		return false;
 	}
@@ -266,7 +267,7 @@ static bool read_answers(struct wire *w, unsigned answers, const char *name, uin
 		    out->count == WIRE_RECORDS_MAX)
 			continue;
 		memset(&out->record[out->count], 0, sizeof(out->record[0]));
-		if (!read_record(w, &f, &out->record[out->count])) {
+		if (!read_record(w, &f, out, &out->record[out->count])) {
 			out->dropped_count++;
 			continue;
 		}
@@ -301,6 +302,8 @@ void wire_fail(struct wire_answer *out, const char *why)
 	out->is_secure = false;
 	out->ttl_s = 0;
 	out->count = out->dropped_count = 0;
+	out->tlsa_bytes = 0;
+	out->owner[0] = 0;
 }
 
 static const char *rcode_text(unsigned rcode)
@@ -315,8 +318,10 @@ void wire_parse(struct wire_answer *out, const uint8_t *packet, size_t len, cons
 {
 	struct wire w = { packet, len, HEADER_BYTES };
 	struct alias alias[WIRE_CNAMES_MAX];
+	const char *owner = name;
 	unsigned rcode, alias_count, questions, answers;
 	char qname[WIRE_NAME_SIZE];
+	bool is_good;
 
 	wire_fail(out, "malformed answer");
 	if (len < HEADER_BYTES)
@@ -338,11 +343,16 @@ void wire_parse(struct wire_answer *out, const uint8_t *packet, size_t len, cons
 		w.at += 4;
 	}
 	out->ttl_s = INT32_MAX;
-	if (!read_aliases(w, answers, alias, &alias_count) ||
-	    !read_answers(&w, answers, follow_aliases(alias, alias_count, name, out), type, out)) {
+	is_good = read_aliases(w, answers, alias, &alias_count);
+	if (is_good) {
+		owner = follow_aliases(alias, alias_count, name, out);
+		is_good = read_answers(&w, answers, owner, type, out);
+	}
+	if (!is_good) {
 		wire_fail(out, "malformed answer");
 		return;
 	}
+	snprintf(out->owner, sizeof(out->owner), "%s", owner);
 	if (out->count + out->dropped_count > 0 && rcode == RCODE_NOERROR) {
 		out->status = WIRE_RECORDS;
 		if (out->count == 0)

@@ -11,7 +11,7 @@ enum wire_type {
 	WIRE_TYPE_AAAA = 28,
 	WIRE_TYPE_TLSA = 52
 };
-enum { WIRE_RECORDS_MAX = 100, WIRE_CNAMES_MAX = 8, WIRE_NAME_SIZE = 256, WIRE_TLSA_DATA_MAX = 64 };
+enum { WIRE_RECORDS_MAX = 100, WIRE_CNAMES_MAX = 8, WIRE_NAME_SIZE = 256, WIRE_TLSA_BYTES_MAX = 4096 };
 
 enum wire_status {
 	WIRE_RECORDS, /* at least one record, or one that had to be dropped */
@@ -25,18 +25,21 @@ struct wire_record {
 	bool is_hostname;          /* MX: letters, digits, hyphens in well-formed labels, last one not numeric */
 	char host[WIRE_NAME_SIZE]; /* MX: lower case, no trailing dot, "" for the root; odd bytes as \DDD */
 	uint8_t address[16];       /* A: 4 bytes, AAAA: 16 */
-	uint8_t usage, selector, matching, data_len; /* TLSA */
-	uint8_t data[WIRE_TLSA_DATA_MAX];
+	uint8_t usage, selector, matching; /* TLSA */
+	uint16_t data_at, data_len;        /* in the answer's tlsa[] */
 };
 
 struct wire_answer {
 	enum wire_status status;
-	const char *why;        /* WIRE_FAILED: in words; static */
-	bool is_secure;         /* validated by DNSSEC; set by the caller of wire_parse() */
-	uint32_t ttl_s;         /* the smallest that counts; negative answers: RFC 2308 5, 0 when not told */
-	unsigned count;         /* of record; the first WIRE_RECORDS_MAX, the rest is not read */
-	unsigned dropped_count; /* records whose rdata was malformed */
+	const char *why;            /* WIRE_FAILED: in words; static */
+	bool is_secure;             /* validated by DNSSEC; set by the caller of wire_parse() */
+	uint32_t ttl_s;             /* the smallest that counts; negative answers: RFC 2308 5, 0 when not told */
+	unsigned count;             /* of record; the first WIRE_RECORDS_MAX, the rest is not read */
+	unsigned dropped_count;     /* records whose rdata was malformed, or TLSA data beyond WIRE_TLSA_BYTES_MAX */
+	char owner[WIRE_NAME_SIZE]; /* the name at the end of the CNAMEs, whose records these are; "" when FAILED */
 	struct wire_record record[WIRE_RECORDS_MAX];
+	uint16_t tlsa_bytes;
+	uint8_t tlsa[WIRE_TLSA_BYTES_MAX];
 };
 
 /*

@@ -6,12 +6,13 @@ static const uint16_t TYPES[] = { WIRE_TYPE_MX, WIRE_TYPE_A, WIRE_TYPE_AAAA, WIR
 
 static void check_answer(const struct wire_answer *a)
 {
-	if (a->count > WIRE_RECORDS_MAX || !a->why || a->is_secure || (a->status != WIRE_RECORDS && a->count > 0))
+	if (a->count > WIRE_RECORDS_MAX || a->tlsa_bytes > WIRE_TLSA_BYTES_MAX || !a->why || a->is_secure ||
+	    (a->status != WIRE_RECORDS && a->count > 0))
 		abort();
 	for (unsigned i = 0; i < a->count; i++) {
 		const struct wire_record *r = &a->record[i];
 
-		if (strlen(r->host) >= WIRE_NAME_SIZE || r->data_len > WIRE_TLSA_DATA_MAX)
+		if (strlen(r->host) >= WIRE_NAME_SIZE || r->data_at + r->data_len > a->tlsa_bytes)
 			abort();
 		for (const char *c = r->host; *c; c++)
 			if (*c <= ' ' || *c > '~')
@@ -19,19 +20,21 @@ static void check_answer(const struct wire_answer *a)
 	}
 }
 
-/* The same answer to every question, until the search is over; it must be, after two passes of two stages. */
-static void search(const struct wire_answer *a)
+/* The same answer to every question, until the search is over; it must be, after two passes of five rounds. */
+static void search(struct wire_answer *a)
 {
 	struct mx_search *s = xmalloc(sizeof(*s));
 	struct hosts *hosts = xmalloc(sizeof(*hosts));
 	enum mx_step step;
+	struct buf bytes;
 
-	mx_start(s, RESOLVE_MX, "example.com", NULL, 0, 1);
+	a->is_secure = a->status != WIRE_FAILED;
+	mx_start(s, RESOLVE_MX, "example.com", NULL, 0, 25, 1);
 	for (unsigned turns = 0; (step = mx_step(s)) != MX_STEP_DONE; turns++) {
 		unsigned count = s->question_count;
 		bool is_last = false;
 
-		if (turns > 5)
+		if (turns > 11)
 			abort();
 		if (step == MX_STEP_PAUSE) {
 			mx_resume(s);
@@ -43,6 +46,11 @@ static void search(const struct wire_answer *a)
 			abort();
 	}
 	mx_hosts(s, hosts);
+	buf_init(&bytes, 2 * HOSTS_BYTES_MAX);
+	hosts_encode(&bytes, hosts);
+	if (!hosts_decode(buf_slice(&bytes), hosts))
+		abort();
+	buf_release(&bytes);
 	free(hosts);
 	free(s);
 }

@@ -25,7 +25,8 @@ server "open" { method = direct  deny-addresses = {} }
 
 
 def hosts_of(blob):
-    """[(preference, is_secure, name, [address, ...]), ...]: the layout of lib/hosts.c"""
+    """[(preference, is_secure, name, [address, ...]), ...]: the layout of lib/hosts.c. Those with TLSA records (None:
+    unusable ones) have a fifth element: (base, [(usage, selector, matching, data), ...])."""
     hosts, at = [], 1
     for _ in range(blob[0] if blob else 0):
         preference, flags, length = int.from_bytes(blob[at:at + 2], "big"), blob[at + 2], blob[at + 3]
@@ -39,7 +40,15 @@ def hosts_of(blob):
             size = 4 if family == socket.AF_INET else 16
             addresses.append(socket.inet_ntop(family, blob[at + 1:at + 1 + size]))
             at += 1 + size
-        hosts.append((preference, bool(flags & 1), name, addresses))
+        hosts.append((preference, bool(flags & 1), name, addresses, *([None] if flags & 2 else [])))
+        if flags & 4:
+            base, at = blob[at + 1:at + 1 + blob[at]].decode() or name, at + 1 + blob[at]
+            end, at, records = at + 2 + int.from_bytes(blob[at:at + 2], "big"), at + 2, []
+            while at < end:
+                size = int.from_bytes(blob[at + 3:at + 5], "big")
+                records.append((*blob[at:at + 3], blob[at + 5:at + 5 + size]))
+                at += 5 + size
+            hosts[-1] += ((base, records),)
     assert at == len(blob) or not blob, blob
     return hosts
 

@@ -65,7 +65,7 @@ static void look_up(const struct row *zone, const char *name, uint16_t type, str
 }
 
 static struct mx_search search;
-static unsigned pauses;
+static unsigned pauses, tlsa_port;
 
 static bool answer_all(const struct row *zone)
 {
@@ -89,7 +89,7 @@ static enum resolve_status run(const struct row *zone, const struct row *second,
 			       const char *name)
 {
 	pauses = 0;
-	mx_start(&search, kind, name, &LOOPBACK, 1, 42);
+	mx_start(&search, kind, name, &LOOPBACK, 1, tlsa_port, 42);
 	for (;;) {
 		switch (mx_step(&search)) {
 		case MX_STEP_ASK:
@@ -361,7 +361,7 @@ static void test_many_hosts(void **state UNUSED)
 			snprintf(text, sizeof(text), "10 h%u.example", i);
 			add_record(a, MX, text);
 		}
-		mx_start(&search, RESOLVE_MX, D, NULL, 0, turn * 7919);
+		mx_start(&search, RESOLVE_MX, D, NULL, 0, 0, turn * 7919);
 		assert_int_equal(mx_step(&search), MX_STEP_ASK);
 		assert_true(mx_answer(&search, 0, a));
 		assert_int_equal(mx_step(&search), MX_STEP_ASK);
@@ -386,7 +386,7 @@ static void test_balance(void **state UNUSED)
 		struct hosts hosts;
 		unsigned v4 = 0;
 
-		mx_start(&search, RESOLVE_HOST, D, NULL, 0, row);
+		mx_start(&search, RESOLVE_HOST, D, NULL, 0, 0, row);
 		for (unsigned q = 0; q < 2; q++) {
 			unsigned count = q == 0 ? ROWS[row].v4 : ROWS[row].v6;
 

@@ -290,7 +290,55 @@ static void test_tlsa(void **state UNUSED)
 	assert_int_equal(answer.record[0].selector, 1);
 	assert_int_equal(answer.record[0].matching, 1);
 	assert_int_equal(answer.record[0].data_len, 32);
-	assert_memory_equal(answer.record[0].data, "0123456789abcdef0123456789abcdef", 32);
+	assert_memory_equal(answer.tlsa + answer.record[0].data_at, "0123456789abcdef0123456789abcdef", 32);
+	assert_string_equal(answer.owner, "_25._tcp.mx.example");
+}
+
+static void put_tlsa(unsigned len, char filling)
+{
+	static char data[8192];
+
+	memset(data, filling, sizeof(data));
+	put_frame(NULL, WIRE_TYPE_TLSA, 60, len);
+	if (len <= 3)
+		put("\3\1\1", len);
+	else
+		put("\3\1", 2), put("\1", 1), put(data, len - 3);
+}
+
+/* TL12: rdata of 0 to 4 bytes, and more than there is room for: dropped, and the others stay whole. */
+static void test_odd_tlsa(void **state UNUSED)
+{
+	static const struct {
+		const char *label;
+		unsigned len[3], count;
+	} ROWS[] = {
+		{ "nothing", { 0, 35, 0 }, 1 },
+		{ "one byte", { 1, 35, 2 }, 1 },
+		{ "no data", { 3, 35, 3 }, 1 },
+		{ "one byte of data", { 4, 35, 4 }, 3 },
+		{ "just fits", { 4, 35, 3 + WIRE_TLSA_BYTES_MAX - 33 }, 3 },
+		{ "one too many", { 4, 35, 4 + WIRE_TLSA_BYTES_MAX - 33 }, 2 },
+		{ "far too long first", { 8000, 35, 35 }, 2 },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
+		begin(0, 3, 0, "_25._tcp.mx.example", WIRE_TYPE_TLSA);
+		for (unsigned k = 0; k < 3; k++)
+			put_tlsa(ROWS[i].len[k], (char)('a' + k));
+		parse("_25._tcp.mx.example", WIRE_TYPE_TLSA);
+		if (answer.status != WIRE_RECORDS || answer.count != ROWS[i].count ||
+		    answer.count + answer.dropped_count != 3)
+			fail_msg("%s: %u records", ROWS[i].label, answer.count);
+		for (unsigned k = 0; k < answer.count; k++) {
+			const struct wire_record *r = &answer.record[k];
+
+			/* one filling from end to end: nothing of a neighbour */
+			if (r->data_len > 0)
+				assert_memory_equal(answer.tlsa + r->data_at, answer.tlsa + r->data_at + 1,
+						    r->data_len - 1u);
+		}
+	}
 }
 
 int main(void)
@@ -301,7 +349,7 @@ int main(void)
 		cmocka_unit_test(test_failures),   cmocka_unit_test(test_every_cut),
 		cmocka_unit_test(test_odd_mx),     cmocka_unit_test(test_compression_loops),
 		cmocka_unit_test(test_many),       cmocka_unit_test(test_rdata_of_wrong_size),
-		cmocka_unit_test(test_tlsa),
+		cmocka_unit_test(test_tlsa),       cmocka_unit_test(test_odd_tlsa),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
