@@ -361,17 +361,21 @@ def test_same_name_is_looked_up_once(resolver, odd_dns):
 
 
 def test_many_at_a_time_with_silent_ones(resolver, odd_dns):
+    """Each gets its answer while the silent ones stay asked. A loaded machine may lose a packet or be late: what came as
+    temporary is asked again, as the scheduler does; a name that answers is never final in any other way."""
     zone = {f"d{i}.example A": [f"10.0.{i // 250}.{i % 250 + 1}"] for i in range(1500)}
     zone.update({f"s{i}.example": "silent" for i in range(400)})
     child = resolver(odd_dns(zone).conf("3s"))
-    wanted = {child.put(f"s{i}.example"): TEMPORARY for i in range(400)}
-    for i in range(1500):
-        wanted[child.put(f"d{i}.example")] = OK
-    got = {}
-    while len(got) < len(wanted):
+    asked = {child.put(name): name for name in [f"s{i}.example" for i in range(400)] + [f"d{i}.example" for i in range(1500)]}
+    waiting = set(asked.values())
+    while waiting:
         answer = child.get(timeout=30)
-        got[answer["request"]] = answer["status"]
-    assert got == wanted
+        name = asked.pop(answer["request"])
+        if answer["status"] == TEMPORARY:
+            asked[child.put(name)] = name
+        assert answer["status"] == TEMPORARY or (name[0] == "d" and answer["status"] == OK), (name, answer)
+        if answer["status"] == (OK if name[0] == "d" else TEMPORARY):
+            waiting.discard(name)
     assert int(re.search(r"VmRSS:\s+(\d+) kB", open(f"/proc/{child.pid}/status").read())[1]) < 60000 * SLOW
 
 
