@@ -341,6 +341,8 @@ enum session_end { END_ORDERLY, END_THROTTLED, END_FRUITLESS, END_FAILED };
 /* What its end says about the lane. */
 static enum session_end judge_end(const struct session *session, const struct msg_session_down *m)
 {
+	if (m->cause == FAILURE_AUTH)
+		return END_FAILED; /* asked for a login in the midst of it too */
 	if (session->was_up && session->sent_count > 0 && !session->was_answered && session->last_job)
 		return END_FRUITLESS; /* greeted, then gone before anything was said about mail, in whatever words */
 	if (m->cause == FAILURE_NONE)
