@@ -48,6 +48,11 @@ static void take_limits(struct slice rest, struct ehlo *out)
 	}
 }
 
+static void take_auth(struct slice rest, struct ehlo *out)
+{
+	out->auth |= mechanism_parse(rest);
+}
+
 static const struct keyword {
 	const char *name;
 	unsigned feature;
@@ -61,13 +66,22 @@ static const struct keyword {
 	{ "SMTPUTF8", EHLO_SMTPUTF8, NULL },
 	{ "DSN", EHLO_DSN, NULL },
 	{ "CHUNKING", EHLO_CHUNKING, NULL },
-	{ "AUTH", EHLO_AUTH, NULL },
+	{ "AUTH", EHLO_AUTH, take_auth },
 	{ "LIMITS", EHLO_LIMITS, take_limits },
 };
 
 static void take_line(struct slice line, struct ehlo *out)
 {
-	struct slice word = next_word(&line);
+	static const char OLD[] = "AUTH="; /* before RFC 2554; some servers still say both */
+	struct slice word;
+
+	line = text_trim(line);
+	if (line.len > strlen(OLD) && slice_equal_nocase((struct slice){ line.ptr, strlen(OLD) }, slice_of(OLD))) {
+		out->features |= EHLO_AUTH;
+		take_auth((struct slice){ line.ptr + strlen(OLD), line.len - strlen(OLD) }, out);
+		return;
+	}
+	word = next_word(&line);
 
 	for (unsigned i = 0; i < ARRAY_LEN(KEYWORDS); i++) {
 		if (!slice_equal_nocase(word, slice_of(KEYWORDS[i].name)))

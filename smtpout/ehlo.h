@@ -1,7 +1,7 @@
-/* ehlo.h - what a server says it can do; pure.  RFC 5321 4.1.1.1, RFC 1870, 2034, 2920, 3207, 6152, 6531, 9422 */
+/* ehlo.h - what a server says it can do; pure.  RFC 5321 4.1.1.1, RFC 1870, 2034, 2920, 3207, 4954, 6152, 6531, 9422 */
 #ifndef SMTPOUT_EHLO_H
 #define SMTPOUT_EHLO_H
-#include "lib/base.h"
+#include "smtpout/mechanism.h"
 
 enum ehlo_features {
 	EHLO_PIPELINING = 1,
@@ -18,6 +18,7 @@ enum ehlo_features {
 
 struct ehlo {
 	unsigned features;               /* enum ehlo_features */
+	unsigned auth;                   /* bits by enum mechanism */
 	uint64_t size_limit_bytes;       /* 0: none given, or not a number that fits */
 	uint32_t rcpt_limit, mail_limit; /* RFC 9422 RCPTMAX, MAILMAX; 0: none given */
 };

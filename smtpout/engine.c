@@ -223,6 +223,7 @@ void engine_mail_over(struct engine *e, unsigned index)
 /*
  * Verdict for a mail that the session's end left unfinished. RFC 1047: between the dot and its reply nobody knows. A
  * later mail of a connection, not answered at all, met a server that closes kept connections: hand it back untouched.
+ * So is what a server refuses because of our login: no attempt was made.
  */
 static void settle_lost(struct engine_mail *m, enum failure_cause cause, unsigned code, const char *dsn,
 			const char *text)
@@ -235,7 +236,7 @@ static void settle_lost(struct engine_mail *m, enum failure_cause cause, unsigne
 	if (m->stage == MAIL_AFTER_DOT) {
 		verdict = VERDICT_UNKNOWN;
 		cause = cause == FAILURE_PROTOCOL ? FAILURE_PROTOCOL : FAILURE_UNKNOWN;
-	} else if (m->stage == MAIL_WAITING || (!m->was_answered && !m->is_first)) {
+	} else if (m->stage == MAIL_WAITING || (!m->was_answered && !m->is_first) || cause == FAILURE_AUTH) {
 		verdict = VERDICT_UNSENT;
 		cause = FAILURE_NONE;
 	}
@@ -480,6 +481,23 @@ static void unexpected_reply(struct engine *e, const struct reply *r)
 	}
 }
 
+/* RFC 4954 6: our own server wants a login first. That says nothing about this mail. */
+static bool is_login_missing(const struct engine *e, enum engine_step step, const struct reply *r)
+{
+	const struct engine_mail *m = e->mail[0];
+
+	return r->code == 530 && e->is_relay && m && m->outcome_count == 0 &&
+	       (step == STEP_MAIL || step == STEP_RCPT || step == STEP_DATA);
+}
+
+static void end_not_logged_in(struct engine *e, enum engine_step step, const struct reply *r)
+{
+	char *text = engine_said(e, step, r);
+
+	engine_end(e, FAILURE_AUTH, r->code, engine_reply_dsn(r), text);
+	free(text);
+}
+
 void engine_reply(struct engine *e, const struct reply *r)
 {
 	enum engine_step step = oldest_step(e);
@@ -496,6 +514,8 @@ void engine_reply(struct engine *e, const struct reply *r)
 		e->mail[0]->was_answered = true;
 	if (r->code == 421 && step != STEP_QUIT)
 		end_421(e, step, r);
+	else if (is_login_missing(e, step, r))
+		end_not_logged_in(e, step, r);
 	else
 		ENGINE_STEPS[step].on_reply(e, r);
 	engine_go_on(e);

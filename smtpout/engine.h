@@ -10,13 +10,14 @@
 #define SMTPOUT_ENGINE_H
 #include "lib/msg.h"
 #include "smtpout/ehlo.h"
+#include "smtpout/login.h"
 #include "smtpout/reply.h"
 
 enum { ENGINE_RCPT_MAX = 100, ENGINE_FIFO = 256, ENGINE_TEXT_MAX = 900, ENGINE_MAILS = 2 };
 
 enum engine_state {
 	ENGINE_NEW,       /* no connection yet */
-	ENGINE_GREETING,  /* banner, EHLO, HELO, STARTTLS */
+	ENGINE_GREETING,  /* banner, EHLO, HELO, STARTTLS, AUTH */
 	ENGINE_HANDSHAKE, /* TLS after STARTTLS: the transport's business */
 	ENGINE_READY,     /* mails can go */
 	ENGINE_QUITTING,
@@ -29,6 +30,7 @@ enum engine_step {
 	STEP_EHLO,
 	STEP_HELO,
 	STEP_STARTTLS,
+	STEP_AUTH,
 	STEP_MAIL,
 	STEP_RCPT,
 	STEP_DATA,
@@ -45,7 +47,7 @@ enum engine_wait { ENGINE_WAIT_COMMAND, ENGINE_WAIT_DOT, ENGINE_WAIT_QUIT };
 enum engine_action {
 	ENGINE_NONE,
 	ENGINE_MAIL_DONE, /* *mail is handed back, every recipient has an outcome */
-	ENGINE_UP,        /* greeted and, where asked, encrypted: engine->ehlo holds */
+	ENGINE_UP,        /* greeted and, where asked, encrypted and logged in: engine->ehlo holds */
 	ENGINE_SEND,      /* write engine->out, then engine_sent() */
 	ENGINE_BODY, /* send *mail's message; with its last bytes call engine_dot_sent() and write engine->out behind */
 	ENGINE_START_TLS, /* shake hands, then engine_secured(); close when that fails */
@@ -91,6 +93,8 @@ struct engine {
 	enum engine_tls tls;
 	const char *hostname; /* ours, for EHLO; borrowed */
 	const char *peer;     /* "HOST[ADDRESS]" for texts; borrowed */
+	struct login *login;  /* NULL: none is wanted; borrowed, set after engine_init() */
+	bool is_relay;        /* a server of ours, not somebody's MX: 530 means that our login is at fault */
 	struct ehlo ehlo;
 	bool is_secure, may_say_ehlo, needs_reset, is_up, wants_body, wants_tls, wants_close, is_hanging_up;
 	unsigned mail_count; /* taken so far on this connection */

@@ -36,6 +36,86 @@ static void be_ready(struct engine *e)
 	e->is_up = true;
 }
 
+/* --- logging in, RFC 4954 --- */
+
+static void fail_login(struct engine *e, const char *why)
+{
+	char *text = xasprintf("cannot log in at %s: %s", e->peer, why);
+
+	engine_end(e, FAILURE_AUTH, 0, "4.7.0", text);
+	free(text);
+}
+
+static void begin_login(struct engine *e)
+{
+	const char *why = "";
+
+	if (!(e->ehlo.features & EHLO_AUTH)) {
+		fail_login(e, e->is_secure ? "it offers no login" : "it offers no login without TLS");
+		return;
+	}
+	buf_put_str(&e->out, "AUTH ");
+	if (e->login->begin(e->login, e->ehlo.auth, e->is_secure, &e->out, &why))
+		engine_command(e, STEP_AUTH, "\r\n");
+	else
+		fail_login(e, why);
+}
+
+/* Greeted, and as encrypted as it will get. */
+static void go_up(struct engine *e)
+{
+	if (e->login)
+		begin_login(e);
+	else
+		be_ready(e);
+}
+
+static void answer_challenge(struct engine *e, const struct reply *r)
+{
+	const char *why = "";
+
+	if (e->login->step(e->login, r->text, &e->out, &why))
+		engine_command(e, STEP_AUTH, "\r\n");
+	else
+		fail_login(e, why);
+}
+
+/* What a server quotes may be the password. */
+static void end_login(struct engine *e, const struct reply *r)
+{
+	char *text = engine_said(e, STEP_AUTH, r);
+
+	e->login->mask(e->login, text);
+	engine_end(e, FAILURE_AUTH, r->code, engine_reply_dsn(r), text);
+	free(text);
+}
+
+static void reply_auth(struct engine *e, const struct reply *r)
+{
+	switch (r->code) {
+	case 334:
+		answer_challenge(e, r);
+		break;
+	case 235:
+		if (e->login->is_complete(e->login))
+			be_ready(e);
+		else
+			fail_login(e, "the server calls us logged in before it has proved to know the password");
+		break;
+	case 504: /* not this mechanism ... */
+	case 534: /* ... for it is too weak ... */
+	case 538: /* ... without TLS. The password was not judged: another one may do. */
+		e->login->refused(e->login);
+		begin_login(e);
+		break;
+	default:
+		if (is_refusing(r))
+			end_login(e, r);
+		else
+			engine_end_protocol(e, STEP_AUTH, r, "does not answer AUTH");
+	}
+}
+
 static void need_tls(struct engine *e, const char *why)
 {
 	char *text = xasprintf("TLS is required, but %s by host %s", why, e->peer);
@@ -53,7 +133,7 @@ static void reply_ehlo(struct engine *e, const struct reply *r)
 		else if (!e->is_secure && e->tls == ENGINE_TLS_MUST)
 			need_tls(e, "was not offered");
 		else
-			be_ready(e);
+			go_up(e);
 	} else if (r->code >= 500) {
 		e->may_say_ehlo = false;
 		if (!e->is_secure && e->tls == ENGINE_TLS_MUST)
@@ -70,7 +150,7 @@ static void reply_ehlo(struct engine *e, const struct reply *r)
 static void reply_helo(struct engine *e, const struct reply *r)
 {
 	if (is_accepting(r))
-		be_ready(e);
+		go_up(e);
 	else if (is_refusing(r))
 		end_refused(e, STEP_HELO, r, FAILURE_GREETING);
 	else
@@ -82,7 +162,7 @@ static void reply_starttls(struct engine *e, const struct reply *r)
 	if (r->code == 220) {
 		e->wants_tls = true;
 		engine_set_state(e, ENGINE_HANDSHAKE);
-	} else if (is_refusing(r) && e->tls == ENGINE_TLS_MAY) {
+	} else if (is_refusing(r) && e->tls == ENGINE_TLS_MAY && !e->login) {
 		be_ready(e); /* opportunistic: what EHLO told in clear still holds */
 	} else if (is_refusing(r)) {
 		end_refused(e, STEP_STARTTLS, r, FAILURE_TLS);
@@ -198,6 +278,7 @@ const struct engine_step_def ENGINE_STEPS[] = {
 	[STEP_EHLO] = { "EHLO", "performing the EHLO handshake", reply_ehlo, ENGINE_WAIT_COMMAND, "RFC 5321 4.1.1.1" },
 	[STEP_HELO] = { "HELO", "performing the HELO handshake", reply_helo, ENGINE_WAIT_COMMAND, "RFC 5321 4.1.1.1" },
 	[STEP_STARTTLS] = { "STARTTLS", "requesting STARTTLS", reply_starttls, ENGINE_WAIT_COMMAND, "RFC 3207 4" },
+	[STEP_AUTH] = { "AUTH", "logging in", reply_auth, ENGINE_WAIT_COMMAND, "RFC 4954 4" },
 	[STEP_MAIL] = { "MAIL FROM", "sending MAIL FROM", reply_mail, ENGINE_WAIT_COMMAND, "RFC 5321 4.1.1.2" },
 	[STEP_RCPT] = { "RCPT TO", "sending RCPT TO", reply_rcpt, ENGINE_WAIT_COMMAND, "RFC 5321 4.1.1.3" },
 	[STEP_DATA] = { "DATA", "sending DATA command", reply_data, ENGINE_WAIT_COMMAND, "RFC 5321 4.1.1.4" },

@@ -39,6 +39,7 @@ static void free_session(void *arg)
 	buf_release(&s->output);
 	if (s->has_engine)
 		engine_release(&s->engine);
+	login_free(&s->login);
 	free(s->failure.text);
 	free(s->hosts);
 	free(s->host);
@@ -169,7 +170,7 @@ static void tls_failed(struct session *s, const char *why)
 {
 	char *text = xasprintf("Cannot start TLS: handshake with %s failed: %s", s->peer, why);
 
-	if (s->server->tls == TLS_OPPORTUNISTIC && !is_wrapper(s) && !s->server->username && !s->is_clear_only) {
+	if (s->need == TLS_NEED_MAY && !is_wrapper(s) && !s->server->username && !s->is_clear_only) {
 		log_info("%s; trying without", text);
 		free(text);
 		close_connection(s);
@@ -205,11 +206,26 @@ void session_handshake(struct session *s)
 	session_run(s);
 }
 
+/* The hosts as they came. One list for all: 14 KiB that no session needs to keep. Valid until somebody calls it again.
+ */
+static const struct hosts *hosts_of(const struct session *s)
+{
+	static struct hosts hosts;
+
+	if (!hosts_decode((struct slice){ s->hosts, s->hosts_len }, &hosts) || s->host_index >= hosts.count)
+		BUG("the host list of session %u does not decode again", s->id);
+	return &hosts;
+}
+
 static void begin_handshake(struct session *s)
 {
+	const struct hosts *hosts = hosts_of(s);
+	const struct host *host = &hosts->host[s->host_index];
+	struct tls_target target = { s->host, s->need, host->tlsa_base, hosts_tlsa(hosts, host) };
+
 	s->is_shaking_hands = true;
 	s->since_ms = clock_mono().ms;
-	transport_start_tls(&s->io, s->w->policy[s->server_index], s->host);
+	transport_start_tls(&s->io, s->w->policy[s->server_index], &target);
 	session_handshake(s);
 }
 
@@ -333,9 +349,22 @@ static void on_io(void *arg, int fd UNUSED, unsigned events)
 
 static enum engine_tls starttls_level(const struct session *s)
 {
-	if (s->server->tls == TLS_NONE || s->is_clear_only || is_wrapper(s) || !s->w->policy[s->server_index])
+	if (s->need == TLS_NEED_NONE || s->is_clear_only || is_wrapper(s))
 		return ENGINE_TLS_NEVER;
-	return s->server->tls == TLS_OPPORTUNISTIC ? ENGINE_TLS_MAY : ENGINE_TLS_MUST;
+	return s->need == TLS_NEED_MAY ? ENGINE_TLS_MAY : ENGINE_TLS_MUST;
+}
+
+/* Each connection logs in anew. */
+static void prepare_login(struct session *s)
+{
+	const struct conf_server *server = s->server;
+
+	login_free(&s->login);
+	if (!s->w->account[s->server_index])
+		return;
+	s->login = login_new(s->w->account[s->server_index], &server->auth, server->oauth2.token_url != NULL,
+			     server->may_auth_without_tls);
+	s->engine.login = s->login;
 }
 
 static void on_dial(void *arg, const struct dial_end *end)
@@ -355,6 +384,8 @@ static void on_dial(void *arg, const struct dial_end *end)
 	if (s->has_engine)
 		engine_release(&s->engine);
 	engine_init(&s->engine, s->w->conf->hostname, s->peer, starttls_level(s));
+	s->engine.is_relay = s->server->method == METHOD_RELAY;
+	prepare_login(s);
 	s->has_engine = true;
 	reply_parser_init(&s->parser);
 	s->since_ms = clock_mono().ms;
@@ -368,13 +399,43 @@ static void on_dial(void *arg, const struct dial_end *end)
 
 static void connect_host(struct session *s)
 {
-	static struct hosts hosts; /* 8 KiB that no session needs to keep */
-	struct slice bytes = { s->hosts, s->hosts_len };
+	const struct host *host = &hosts_of(s)->host[s->host_index];
 
-	if (!hosts_decode(bytes, &hosts) || s->host_index >= hosts.count)
-		BUG("the host list of session %u does not decode again", s->id);
-	set_text(&s->host, xstrdup(hosts.host[s->host_index].name));
-	s->dial = dial_new(s->w->loop, &hosts.host[s->host_index], s->server, s->id, on_dial, s);
+	set_text(&s->host, xstrdup(host->name));
+	s->need = tls_need(s->server, host->dane);
+	if (s->need == TLS_NEED_DENIED) {
+		char *text = xasprintf("TLS with DANE is required, but host %s cannot be authenticated: %s", s->host,
+				       tls_need_why(host));
+
+		set_text(&s->relay, xstrdup("none"));
+		session_fail_connection(s, FAILURE_TLS, "4.7.5", text);
+		return;
+	}
+	s->dial = dial_new(s->w->loop, host, s->server, s->id, on_dial, s);
+}
+
+/* What this process lacks to begin at all. */
+static bool refuse_at_once(struct session *s)
+{
+	const struct worker *w = s->w;
+	struct engine_outcome why = { 0 };
+
+	if (w->is_draining || w->sessions.count > WORKER_SESSIONS_MAX)
+		why = (struct engine_outcome){ .cause = FAILURE_LOCAL,
+					       .dsn = "4.3.2",
+					       .text = (char *)"this process takes no more sessions" };
+	else if (!w->policy[s->server_index] && s->server->tls != TLS_NONE)
+		why = (struct engine_outcome){ .cause = FAILURE_TLS,
+					       .dsn = "4.7.5",
+					       .text = (char *)"the certificates of this server could not be loaded" };
+	else if (!w->account[s->server_index] && s->server->username)
+		why = (struct engine_outcome){ .cause = FAILURE_AUTH,
+					       .dsn = "4.7.0",
+					       .text = (char *)"the password of this server could not be read" };
+	if (why.cause == FAILURE_NONE)
+		return false;
+	session_down(s, &why);
+	return true;
 }
 
 bool session_open(struct worker *w, const struct msg_connect *m)
@@ -397,23 +458,8 @@ bool session_open(struct worker *w, const struct msg_connect *m)
 	buf_init(&s->input, WORKER_INPUT_BYTES);
 	s->timer = loop_timer_new(w->loop, on_timer, s);
 	table_add(&w->sessions, &s->node, s->id);
-	if (w->is_draining || w->sessions.count > WORKER_SESSIONS_MAX) {
-		struct engine_outcome why = { .cause = FAILURE_LOCAL,
-					      .dsn = "4.3.2",
-					      .text = (char *)"this process takes no more sessions" };
-
-		session_down(s, &why);
-		return true;
-	}
-	if (!w->policy[m->server] && s->server->tls != TLS_NONE && s->server->tls != TLS_OPPORTUNISTIC) {
-		struct engine_outcome why = { .cause = FAILURE_TLS,
-					      .dsn = "4.7.5",
-					      .text = (char *)"the certificates of this server could not be loaded" };
-
-		session_down(s, &why);
-		return true;
-	}
-	connect_host(s);
+	if (!refuse_at_once(s))
+		connect_host(s);
 	return true;
 }
 

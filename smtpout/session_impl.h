@@ -13,13 +13,15 @@ struct session {
 	uint32_t id;
 	uint16_t server_index;
 	uint8_t host_index, host_count;
-	char *hosts; /* as they came, decoded again when needed: a struct hosts is 8 KiB */
+	char *hosts; /* as they came, decoded again when needed: a struct hosts is 14 KiB */
 	size_t hosts_len;
 	char *host;         /* the name of the one in hand */
+	enum tls_need need; /* of that host */
 	char *peer, *relay; /* "HOST[ADDR]", "HOST[ADDR]:PORT" or "none" */
 	struct dial *dial;
 	struct transport io;
 	struct engine engine;
+	struct login *login; /* of this connection; NULL: none is wanted */
 	struct reply_parser parser;
 	struct buf input;  /* a line that has not ended */
 	struct buf output; /* what the socket did not take */

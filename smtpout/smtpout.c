@@ -2,18 +2,18 @@
  *
  * Started by:    master, one per CPU (option `workers`); never by hand
  * Runs as:       smtp-user, chrooted into queue/, which it can only read; network; no writing, no exec
- * Before jail:   certificates and certificate store of the servers that use TLS
- * Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC from the scheduler
- * Messages out:  SESSION_UP, SESSION_DOWN, REPORT, INFLIGHT, RESYNCED to the scheduler
- * Board:         one slot per transaction between its final dot and its report in the pipe
- * Logs:          the `to=` line of each recipient's outcome, once the scheduler has recorded it
- * Signals:       SIGTERM: what has not begun is handed back, what is under way ends, then exit 0
- * Killed:        loses nothing; what stands on the board may be sent again, and the scheduler says so in the log
- * Limits:        WORKER_SESSIONS_MAX sessions, SESSION_QUEUE_MAX deliveries each, REPORT_KEPT_MAX reports not
- *                acknowledged; one timer and a few KiB per idle session, some 40 KiB more with TLS
+ * Before jail:   certificates and certificate store of the servers that use TLS; passwords, from sealed memory of
+ * master's Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC from the scheduler Messages out:  SESSION_UP,
+ * SESSION_DOWN, REPORT, INFLIGHT, RESYNCED to the scheduler Board:         one slot per transaction between its final
+ * dot and its report in the pipe Logs:          the `to=` line of each recipient's outcome, once the scheduler has
+ * recorded it Signals:       SIGTERM: what has not begun is handed back, what is under way ends, then exit 0 Killed:
+ * loses nothing; what stands on the board may be sent again, and the scheduler says so in the log Limits:
+ * WORKER_SESSIONS_MAX sessions, SESSION_QUEUE_MAX deliveries each, REPORT_KEPT_MAX reports not acknowledged; one timer
+ * and a few KiB per idle session, some 40 KiB more with TLS
  */
 #include "lib/log.h"
 #include "lib/proc.h"
+#include "smtpout/secrets.h"
 #include "smtpout/session.h"
 #include <errno.h>
 #include <unistd.h>
@@ -224,6 +224,32 @@ static void load_policies(struct smtpout *me, const struct conf *conf)
 	}
 }
 
+static void take_secret(void *arg, unsigned index, struct slice name, struct slice value)
+{
+	struct smtpout *me = arg;
+	const struct conf_server *server = index < me->w.conf->server_count ? &me->w.conf->server[index] : NULL;
+
+	if (server && server->username && slice_is(name, "password")) {
+		sasl_account_free(&me->w.account[index]);
+		me->w.account[index] = sasl_account_new(server->username, value, server->host, server->port);
+	}
+}
+
+/* A server whose password is missing is refused (session_open); the others work. */
+static bool load_secrets(struct smtpout *me)
+{
+	if (!sasl_init()) {
+		log_error("the library for logins does not work");
+		return false;
+	}
+	if (!secrets_read(PROC_FD_EXTRA, take_secret, me) && errno != EBADF) {
+		log_error("the passwords cannot be read: %m");
+		return false;
+	}
+	close(PROC_FD_EXTRA);
+	return true;
+}
+
 static int before_jail(struct proc *p)
 {
 	struct smtpout *me = xcalloc(1, sizeof(*me));
@@ -232,6 +258,8 @@ static int before_jail(struct proc *p)
 	me->p = p;
 	worker_init(&me->w, proc_loop(p), conf, -1);
 	load_policies(me, conf);
+	if (!load_secrets(me))
+		return EXIT_STATUS_OS;
 	me->w.board = board_map(PROC_FD_PEER_BOARD(0), true);
 	if (!me->w.board && errno != EBADF) {
 		log_error("the board cannot be mapped: %m");

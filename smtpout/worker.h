@@ -5,6 +5,7 @@
 #include "lib/loop.h"
 #include "lib/table.h"
 #include "smtpout/report.h"
+#include "smtpout/sasl.h"
 #include "smtpout/tls.h"
 
 enum {
@@ -19,9 +20,10 @@ struct worker {
 	const struct conf *conf;
 	int queue_fd; /* the queue directory; borrowed */
 	struct report_book *book;
-	struct board *board;        /* may be NULL: tests */
-	struct tls_policy **policy; /* one per server; NULL where TLS is off */
-	struct table sessions;      /* by id */
+	struct board *board;           /* may be NULL: tests */
+	struct tls_policy **policy;    /* one per server; NULL where TLS is off */
+	struct sasl_account **account; /* likewise; NULL where no login is wanted, or its secret could not be read */
+	struct table sessions;         /* by id */
 	bool is_draining;
 	char *input;         /* WORKER_INPUT_BYTES, used within one callback */
 	struct buf output;   /* likewise */

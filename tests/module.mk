@@ -104,7 +104,7 @@ compile_commands.json:
 ## Packages (Debian); as root these install, otherwise they say what is missing
 ##   deps           what building needs             deps-test      what make check needs beyond that: real mail servers
 DEPS := gcc make libc6-dev libevent-dev libdb-dev libconfuse-dev libjansson-dev libseccomp-dev libidn2-dev \
-        libunbound-dev libssl-dev libcmocka-dev python3 python3-dnspython
+        libunbound-dev libssl-dev libgsasl-dev libcmocka-dev python3 python3-dnspython
 .PHONY: deps deps-test
 deps:
 	$(Q)tests/need-packages $(DEPS)

@@ -1,4 +1,4 @@
-"""Real mail and DNS programs as private peers: Postfix, Exim, OpenSMTPD, smtp-sink, nsd with signed zones.
+"""Real mail and DNS programs as private peers: Postfix, Exim, OpenSMTPD, smtp-sink, Dovecot, nsd with signed zones.
 
 Debian's packages unpacked by `make deps-test`, own configuration, own loopback address, nothing installed. Each is a
 Daemon with .address, .port, .relay(); the mail servers keep what they accept: .files() are the raw files, .messages()
@@ -26,7 +26,7 @@ def missing():
     for package in ("postfix", "exim4-daemon-light", "opensmtpd"):
         if not (PEERS / package / ".complete").exists():
             return f"{package} is not in {PEERS}: make deps-test"
-    for program in ("nsd", "ldns-signzone", "swaks"):
+    for program in ("nsd", "ldns-signzone", "swaks", "dovecot"):
         if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"):
             return f"{program} is not installed: make deps-test"
     return None if os.geteuid() == 0 else "needs root"
@@ -114,9 +114,12 @@ smtpd_recipient_limit = 1000 | local_header_rewrite_clients = | smtpd_peername_l
 
 
 class Exim(MailPeer):
-    """Accepts everything, a file per message."""
+    """Accepts everything, a file per message. pki offers STARTTLS; auth: PLAIN and CRAM-MD5 for bob, who has to log in."""
+    AUTH = """begin authenticators | plain: | driver = plaintext | public_name = PLAIN | server_prompts = :
+server_condition = ${if and{{eq{$auth2}{bob}}{eq{$auth3}{bob+pass/2=}}}}
+cram: | driver = cram_md5 | public_name = CRAM-MD5 | server_secret = ${if eq{$auth1}{bob}{bob+pass/2=}fail}"""
 
-    def __init__(self, folder, address=None):
+    def __init__(self, folder, address=None, pki=None, auth=False):
         self.address, self.port = address or free_address(), 2525
         d = self.folder = folder / f"exim-{self.address}"
         self.mail = d / "mail"
@@ -129,10 +132,17 @@ class Exim(MailPeer):
         conf.write_text(ini(f"""
 exim_path = {exim} | spool_directory = {d}/spool | log_file_path = {d}/log/%slog | pid_file_path = {d}/exim.pid
 primary_hostname = mx.peer.example | local_interfaces = {self.address} | daemon_smtp_ports = 2525 | host_lookup = | never_users =
-keep_environment = | message_size_limit = 60M | smtp_accept_max = 200 | tls_advertise_hosts = | acl_smtp_rcpt = accept
+keep_environment = | message_size_limit = 60M | smtp_accept_max = 200
+{f"tls_advertise_hosts = * | tls_certificate = {d}/crt | tls_privatekey = {d}/key" if pki else "tls_advertise_hosts ="}
+acl_smtp_rcpt = {"rcpt | begin acl | rcpt: | accept authenticated = *" if auth else "accept"}
 begin routers | all: | driver = accept | transport = file
-begin transports | file: | driver = appendfile | directory = {d}/mail | create_directory | user = Debian-exim | return_path_add | envelope_to_add"""))
+begin transports | file: | driver = appendfile | directory = {d}/mail | create_directory | user = Debian-exim | return_path_add | envelope_to_add
+{self.AUTH if auth else ""}"""))
         conf.chmod(0o644)
+        for name, path in zip(("crt", "key"), pki[1:] if pki else ()):
+            shutil.copy(path, d / name)
+            own(d / name, "Debian-exim")
+            (d / name).chmod(0o600)
         super().__init__([exim, "-C", conf, "-bdf"], d, "exim", lambda: listens(self.address, self.port))
 
     def files(self):
@@ -178,6 +188,51 @@ class SmtpSink(MailPeer):
         own(self.mail, "nobody")
         super().__init__([PEERS / "postfix/usr/sbin/smtp-sink", "-u", "nobody", "-a", "-d", f"{self.mail}/%M.", "-h", "mx.peer.example",
                           *options, f"{self.address}:{self.port}", "200"], folder, self.mail.name, lambda: listens(self.address, self.port))
+
+
+class Dovecot(Daemon):
+    """POP3 (1110, TLS 1995), submission (1587, TLS 1465) that hands on to `to`, and .socket for Postfix's SASL.
+
+    Users bob and käthe, passwords in PASSWORDS. .users is the file that says so; .reload() after a change. more: further
+    lines of its configuration; mechanisms: what it offers.
+    """
+    PASSWORDS = {"bob": "bob+pass/2=", "käthe": "grün"}
+
+    def __init__(self, folder, pki, to=None, more="", mechanisms="plain login cram-md5 scram-sha-1 scram-sha-256",
+                 clear=True, address=None):
+        self.address, self.port = address or free_address(), 1587
+        d = self.folder = folder / f"dovecot-{self.address}"
+        (d / "home").mkdir(parents=True)
+        own(d / "home", "vmail")
+        self.users, self.socket, self.log_path = d / "users", d / "auth", d / "log"
+        self.set_passwords(self.PASSWORDS)
+        service = lambda name, port, tls: (f"service {name}-login {{ | inet_listener {name} {{ | port = {port} | }} | "
+                                           f"inet_listener {name}s {{ | port = {tls} | ssl = yes | }} | }} |")
+        (d / "dovecot.conf").write_text(ini(f"""
+base_dir = {d}/run | state_dir = {d}/state | log_path = {d}/log | protocols = pop3 submission | listen = {self.address}
+hostname = mx.peer.example | ssl = yes | ssl_cert = <{pki[1]} | ssl_key = <{pki[2]} | disable_plaintext_auth = {"no" if clear else "yes"}
+auth_mechanisms = {mechanisms} | auth_username_chars = | auth_verbose = yes | auth_failure_delay = 0
+mail_location = maildir:{d}/home/%u | first_valid_uid = 1 | submission_relay_host = {to.address if to else "127.0.0.1"}
+submission_relay_port = {to.port if to else 9}
+passdb {{ | driver = passwd-file | args = scheme=plain username_format=%u {self.users} | }}
+userdb {{ | driver = static | args = uid=vmail gid=vmail home={d}/home/%u | }}
+service auth {{ | unix_listener {self.socket} {{ | mode = 0666 | }} | }}
+service anvil {{ | client_limit = 1000 | }} | {service("pop3", 1110, 1995)} {service("submission", 1587, 1465)} {more}"""))
+        super().__init__(["/usr/sbin/dovecot", "-F", "-c", d / "dovecot.conf"], d, "dovecot",
+                         lambda: listens(self.address, 1110) and listens(self.address, 1587))
+
+    def set_passwords(self, passwords):
+        fresh = self.users.with_suffix(".new")
+        fresh.write_text("".join(f"{name}:{{PLAIN}}{password}\n" for name, password in passwords.items()))
+        fresh.chmod(0o644)
+        fresh.replace(self.users)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def logins(self, pattern=r"-login: Info: Login: "):
+        """Its log's lines about logins that it took."""
+        return [line for line in self.log().splitlines() if re.search(pattern, line)]
 
 
 class Nsd(Daemon):

@@ -555,8 +555,6 @@ static void test_later_is_refused(void **state UNUSED)
 		{ "server \"a\" { method = gmail }",
 		  { ":1: method: \"gmail\" is not available in this version",
 		    ":1: username: server \"a\" uses the preset gmail, which needs one" } },
-		{ "server \"a\" { host = h username = u password = p }",
-		  { ":1: username: not available in this version", ":1: password: not available in this version" } },
 		{ "server \"a\" { host = h tls = dane }", { ":1: tls: \"dane\" is not available in this version" } },
 		{ "server \"a\" { host = h reserve = \"x\" }",
 		  { ":1: reserve: not available in this version",

@@ -12,6 +12,7 @@ static const struct row {
 	unsigned features;
 	uint64_t size;
 	uint32_t rcpt, mail;
+	const char *auth;
 } ROWS[] = {
 	{ "", 0, 0, 0, 0 },
 	{ "mx.example", 0, 0, 0, 0 },
@@ -30,8 +31,14 @@ static const struct row {
 	{ "mx\nSIZE 1x", EHLO_SIZE, 0, 0, 0 },
 	{ "mx\nSIZE 5\nSIZE 7", EHLO_SIZE, 7, 0, 0 },
 	{ "mx\nSIZE=5", 0, 0, 0, 0 },
-	{ "mx\nAUTH PLAIN\nAUTH LOGIN", EHLO_AUTH, 0, 0, 0 },
-	{ "mx\nAUTH=LOGIN", 0, 0, 0, 0 },
+	{ "mx\nAUTH PLAIN\nAUTH LOGIN", EHLO_AUTH, 0, 0, 0, "PLAIN LOGIN" },
+	{ "mx\nAUTH=LOGIN", EHLO_AUTH, 0, 0, 0, "LOGIN" },
+	{ "mx\nauth=login plain\nAUTH CRAM-MD5 GSSAPI", EHLO_AUTH, 0, 0, 0, "CRAM-MD5 LOGIN PLAIN" },
+	{ "mx\nAUTH scram-sha-256\tSCRAM-SHA-1  xoauth2 OAUTHBEARER", EHLO_AUTH, 0, 0, 0,
+	  "SCRAM-SHA-256 SCRAM-SHA-1 XOAUTH2 OAUTHBEARER" },
+	{ "mx\nAUTH", EHLO_AUTH, 0, 0, 0 },
+	{ "mx\nAUTH NTLM GSSAPI SCRAM-SHA-256-PLUS PLAINX", EHLO_AUTH, 0, 0, 0 },
+	{ "mx\nAUTH=", 0, 0, 0, 0 },
 	{ "mx\nLIMITS RCPTMAX=20 MAILMAX=5", EHLO_LIMITS, 0, 20, 5 },
 	{ "mx\nLIMITS rcptmax=20 RCPTDOMAINMAX=1 MAILMAX=0", EHLO_LIMITS, 0, 20, 0 },
 	{ "mx\nLIMITS RCPTMAX= MAILMAX=99999999999", EHLO_LIMITS, 0, 0, 0 },
@@ -49,7 +56,8 @@ static void test_rows(void **state)
 		memset(&e, 0xff, sizeof(e));
 		ehlo_parse(slice_of(ROWS[i].text), &e);
 		if (e.features != ROWS[i].features || e.size_limit_bytes != ROWS[i].size ||
-		    e.rcpt_limit != ROWS[i].rcpt || e.mail_limit != ROWS[i].mail)
+		    e.rcpt_limit != ROWS[i].rcpt || e.mail_limit != ROWS[i].mail ||
+		    e.auth != mechanism_parse(slice_of(ROWS[i].auth ? ROWS[i].auth : "")))
 			fail_msg("\"%s\": features %#x size %llu limits %u %u", ROWS[i].text, e.features,
 				 (unsigned long long)e.size_limit_bytes, e.rcpt_limit, e.mail_limit);
 	}
