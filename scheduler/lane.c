@@ -11,8 +11,9 @@ enum {
 	LOWER_PRIORITY_SHARE =
 		8, /* every eighth pick goes to a lower priority that waits, every eighth of them to the lowest */
 	FRUITLESS_MAX = 3,
-	THROTTLE_ROUND_MS = 1000, /* answers to one burst count once */
-	GROWTH_PAUSE_MS = 30000   /* after a server asked for less */
+	LANES_REMEMBERED_MAX = 20000, /* lanes without mail */
+	THROTTLE_ROUND_MS = 1000,     /* answers to one burst count once */
+	GROWTH_PAUSE_MS = 30000       /* after a server asked for less */
 };
 
 static uint64_t lane_hash(unsigned server, uint64_t site)
@@ -69,9 +70,17 @@ struct lane *lane_get(struct scheduler *s, unsigned server, uint64_t site, const
 	return l;
 }
 
+/* Trouble is remembered, of so many sites at most. */
+static bool is_worth_remembering(const struct scheduler *s, const struct lane *l)
+{
+	return s->lanes.count <= LANES_REMEMBERED_MAX &&
+	       (l->state != LANE_UP || l->fruitless > 0 ||
+		(l->throttled.ms && clock_mono().ms < l->throttled.ms + GROWTH_PAUSE_MS));
+}
+
 void lane_collect(struct scheduler *s, struct lane *l)
 {
-	if (l->ready_count || l->sessions || l->state != LANE_UP || l->is_dirty || l->is_wanting)
+	if (l->ready_count || l->sessions || l->is_dirty || l->is_wanting || is_worth_remembering(s, l))
 		return;
 	table_remove(&s->lanes, &l->node);
 	s->lane[l->index] = NULL;
@@ -314,6 +323,12 @@ void lane_on_throttle(struct scheduler *s, struct lane *l)
 	if (l->sessions < l->window)
 		l->window = l->sessions;
 	l->window = l->window / 2 < 1 ? 1 : l->window / 2;
+}
+
+void lane_on_one_too_many(struct lane *l, unsigned up)
+{
+	l->throttled = clock_mono();
+	l->window = up;
 }
 
 void lane_on_fruitless(struct scheduler *s, struct lane *l, const struct msg_session_down *m)

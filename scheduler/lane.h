@@ -61,6 +61,8 @@ unsigned lane_limit(const struct scheduler *s, const struct lane *l);
 void lane_on_answer(struct scheduler *s, struct lane *l);   /* it lives, though this delivery must wait */
 void lane_on_success(struct scheduler *s, struct lane *l);  /* a delivery was answered in good order */
 void lane_on_throttle(struct scheduler *s, struct lane *l); /* the server asks for less */
+/* One more connection was refused beside `up` others that work: those are all it may have for a while. */
+void lane_on_one_too_many(struct lane *l, unsigned up);
 /* A session came up and was lost before any delivery was answered: once is a mishap, thrice in a row is a failure. */
 void lane_on_fruitless(struct scheduler *s, struct lane *l, const struct msg_session_down *m);
 /* A session failed before it was up. Tells the operator once per change of state. */

@@ -330,7 +330,7 @@ static void put_limit(struct buf *out, struct scheduler *s, const struct msg_lim
 {
 	buf_put_str(out, out->len > 0 ? ",{" : "{");
 	json_put_member(out, "scope", slice_of("server"));
-	json_put_member(out, "name", m->server);
+	json_put_member(out, "name", m->scope);
 	json_put_member(out, "limit", m->limit);
 	json_put_member(out, "unit", slice_of(m->is_recipients ? "recipients" : "messages"));
 	json_put_member_u64(out, "window_seconds", m->window_ms / 1000);
@@ -473,7 +473,7 @@ static void ask_limits(struct scheduler *s, struct status_query *q)
 	q->first_request = s->next_request + 1;
 	for (unsigned i = 0; i < s->conf->server_count; i++) {
 		struct msg_limit_query m = { .request = ++s->next_request,
-					     .server = slice_of(s->conf->server[i].name) };
+					     .scope = slice_of(s->conf->server[i].name) };
 		struct msg_head head = channel_head(s->limiter);
 		struct packet p;
 

@@ -9,7 +9,7 @@ enum { ASK_MESSAGES_MAX = 100 };
 /* A SETTLE under way; kept until SETTLED. */
 struct settlement {
 	struct settlement *next;
-	struct msg_settle m; /* m.server points into the configuration */
+	struct msg_settle m; /* m.scopes points into the configuration */
 	unsigned server;
 };
 
@@ -26,7 +26,7 @@ static struct slice name_of(const struct scheduler *s, unsigned server)
 static void send_ask(struct scheduler *s, unsigned server)
 {
 	struct server_state *state = &s->server[server];
-	struct msg_permit_ask m = { .request = state->ask_request, .server = name_of(s, server) };
+	struct msg_permit_ask m = { .request = state->ask_request, .scopes = name_of(s, server) };
 	struct msg_head head = channel_head(s->limiter);
 	struct packet p;
 
@@ -34,6 +34,7 @@ static void send_ask(struct scheduler *s, unsigned server)
 		return; /* permit_resync() repeats it */
 	m.messages = state->ask_messages;
 	m.recipients = state->ask_recipients;
+	m.first = state->next_rcpts;
 	msg_encode_permit_ask(&p, &head, &m);
 	channel_send(s->limiter, &p);
 }
@@ -172,10 +173,14 @@ static void block(struct scheduler *s, unsigned server, const struct msg_permit 
 
 void permit_on_granted(struct scheduler *s, const struct msg_permit *m)
 {
-	int server = conf_find_server(s->conf, m->server);
+	int server = -1;
+
+	for (unsigned i = 0; i < s->conf->server_count && server < 0; i++)
+		if (s->server[i].ask_request == m->request)
+			server = (int)i;
 	struct server_state *state;
 
-	if (server < 0 || s->server[server].ask_request != m->request)
+	if (server < 0)
 		return;
 	state = &s->server[server];
 	state->ask_request = 0;
@@ -219,7 +224,7 @@ static void settle_server(struct scheduler *s, unsigned server)
 	at->server = server;
 	at->m = (struct msg_settle){
 		.request = ++s->next_request,
-		.server = name_of(s, server),
+		.scopes = name_of(s, server),
 		.used_messages = state->settle_used_messages,
 		.used_recipients = state->settle_used_recipients,
 		.refund_messages = state->settle_refund_messages,
@@ -258,7 +263,7 @@ void permit_resync(struct scheduler *s)
 {
 	for (unsigned i = 0; i < s->conf->server_count; i++) {
 		struct server_state *state = &s->server[i];
-		struct msg_adopt m = { .request = ++s->next_request, .server = name_of(s, i) };
+		struct msg_adopt m = { .request = ++s->next_request, .scope = name_of(s, i) };
 		struct msg_head head = channel_head(s->limiter);
 		struct packet p;
 

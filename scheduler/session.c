@@ -313,12 +313,13 @@ static void session_remove(struct scheduler *s, struct session *session)
 	free(session);
 }
 
-static bool has_other_up(const struct lane *l, const struct session *but)
+static unsigned count_others_up(const struct lane *l, const struct session *but)
 {
+	unsigned count = 0;
+
 	for (const struct session *at = l->session; at; at = at->next)
-		if (at != but && at->state == SESSION_UP)
-			return true;
-	return false;
+		count += at != but && at->state == SESSION_UP;
+	return count;
 }
 
 /* Deliveries that came back untouched go to the head of their lane again; on a failed session they share its failure.
@@ -326,7 +327,7 @@ static bool has_other_up(const struct lane *l, const struct session *but)
 static void settle_returned(struct scheduler *s, struct session *session, const struct msg_session_down *m)
 {
 	bool is_failure = m->cause != FAILURE_NONE && !session->was_up && session->lane &&
-			  (m->cause == FAILURE_LOCAL || !has_other_up(session->lane, session));
+			  (m->cause == FAILURE_LOCAL || count_others_up(session->lane, session) == 0);
 
 	while (session->last_job) { /* both end the job, which takes it out of the session */
 		if (is_failure)
@@ -336,7 +337,7 @@ static void settle_returned(struct scheduler *s, struct session *session, const 
 	}
 }
 
-enum session_end { END_ORDERLY, END_THROTTLED, END_FRUITLESS, END_FAILED };
+enum session_end { END_ORDERLY, END_THROTTLED, END_ONE_TOO_MANY, END_FRUITLESS, END_FAILED };
 
 /* What its end says about the lane. */
 static enum session_end judge_end(const struct session *session, const struct msg_session_down *m)
@@ -349,8 +350,9 @@ static enum session_end judge_end(const struct session *session, const struct ms
 		return END_ORDERLY;
 	if (session->was_up)
 		return session->sent_count > 0 && !session->was_answered ? END_FRUITLESS : END_THROTTLED;
-	/* One more connection than the server likes, beside others that work. */
-	return m->cause == FAILURE_LOCAL || has_other_up(session->lane, session) ? END_THROTTLED : END_FAILED;
+	if (m->cause == FAILURE_LOCAL)
+		return END_THROTTLED;
+	return count_others_up(session->lane, session) > 0 ? END_ONE_TOO_MANY : END_FAILED;
 }
 
 void session_on_down(struct scheduler *s, struct worker *w, const struct msg_session_down *m)
@@ -364,6 +366,9 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	switch (l ? judge_end(session, m) : END_ORDERLY) {
 	case END_THROTTLED:
 		lane_on_throttle(s, l);
+		break;
+	case END_ONE_TOO_MANY:
+		lane_on_one_too_many(l, count_others_up(l, session));
 		break;
 	case END_FRUITLESS:
 		lane_on_fruitless(s, l, m);
