@@ -244,13 +244,16 @@ static void check_readable(struct files *f, const char *option, char *const *fie
 	close(fd);
 }
 
-static void check_key(struct files *f, char *const *field)
+/* `field`: the key's file, or the certificate's that has to hold the key as well. */
+static void check_key(struct files *f, const char *option, char *const *field)
 {
 	struct stat st;
 
-	check_readable(f, "tls-client-key", field, "PRIVATE KEY-----", "private key in PEM form");
+	check_readable(f, option, field, "PRIVATE KEY-----",
+		       strcmp(option, "tls-client-key") == 0 ? "private key in PEM form"
+							     : "private key; set tls-client-key");
 	if (*field && stat(*field, &st) == 0)
-		check_mode(f, "tls-client-key", field, *field, &st);
+		check_mode(f, option, field, *field, &st);
 }
 
 static bool has_system_certificates(void)
@@ -289,8 +292,10 @@ static void check_server(struct files *f, const struct conf_server *s)
 		check_mode(f, "password", &s->password, f->conf->path, &st);
 	check_readable(f, "tls-ca-file", &s->tls_ca_file, "CERTIFICATE-----", "certificate in PEM form");
 	check_readable(f, "tls-client-cert", &s->tls_client_cert, "CERTIFICATE-----", "certificate in PEM form");
-	check_key(f, &s->tls_client_key);
-	if (s->tls == TLS_VERIFY && !s->tls_ca_file && !has_system_certificates())
+	check_key(f, "tls-client-key", &s->tls_client_key);
+	if (!s->tls_client_key)
+		check_key(f, "tls-client-cert", &s->tls_client_cert);
+	if (s->tls == TLS_VERIFY && s->tls_fingerprints.count == 0 && !s->tls_ca_file && !has_system_certificates())
 		wrong(f, &s->tls, "tls",
 		      "verify needs certificates to trust, and the system has none; install "
 		      "ca-certificates, or set tls-ca-file");

@@ -75,13 +75,25 @@ static void check_host(struct server_rules *s)
 		      "server \"%s\" needs one; use host = \"smtp.example.com\", or method = direct", v->name);
 }
 
+static void check_certificates(struct server_rules *s)
+{
+	struct conf_server *v = s->server;
+	static const char *const LEVELS[] = { "none", "opportunistic", "require", "verify", "dane" };
+
+	if (v->tls_fingerprints.count > 0 && v->tls != TLS_REQUIRE && v->tls != TLS_VERIFY && v->tls != TLS_UNSET)
+		wrong(s, &v->tls_fingerprints, "tls-fingerprints",
+		      "have no use with tls = %s; use verify, or leave tls out", LEVELS[v->tls]);
+	if (v->tls == TLS_NONE && line_of(s, &v->tls_client_cert))
+		wrong(s, &v->tls_client_cert, "tls-client-cert", "has no use with tls = none");
+}
+
 static void resolve_tls(struct server_rules *s)
 {
 	struct conf_server *v = s->server;
 	bool is_smtps = v->port == PORT_SMTPS;
 
 	if (!line_of(s, &v->tls) && v->tls == TLS_UNSET)
-		v->tls = line_of(s, &v->username) ? TLS_VERIFY : TLS_OPPORTUNISTIC;
+		v->tls = line_of(s, &v->username) || v->tls_fingerprints.count > 0 ? TLS_VERIFY : TLS_OPPORTUNISTIC;
 	if (is_smtps && line_of(s, &v->is_tls_wrapper) && !v->is_tls_wrapper)
 		wrong(s, &v->is_tls_wrapper, "tls-wrapper",
 		      "port 465 means TLS from the first byte; leave the option out, or use another port");
@@ -91,8 +103,7 @@ static void resolve_tls(struct server_rules *s)
 		      is_smtps ? "port 465" : "tls-wrapper");
 	if (v->is_tls_wrapper && v->tls == TLS_OPPORTUNISTIC)
 		v->tls = TLS_REQUIRE;
-	if (v->tls == TLS_NONE && line_of(s, &v->tls_fingerprints))
-		wrong(s, &v->tls_fingerprints, "tls-fingerprints", "have no use with tls = none");
+	check_certificates(s);
 	if (line_of(s, &v->tls_client_key) && !line_of(s, &v->tls_client_cert))
 		wrong(s, &v->tls_client_key, "tls-client-key", "needs tls-client-cert beside it");
 }

@@ -11,8 +11,9 @@
 /* cmocka last: it needs the four standard headers above */
 #include <cmocka.h>
 
-#define PATH "/etc/t.conf"
-#define OK   "server \"a\" { host = \"h\" }\n"
+#define PATH        "/etc/t.conf"
+#define FINGERPRINT "00112233445566778899AABBCCDDEEFF00112233445566778899aabbccddeeff"
+#define OK          "server \"a\" { host = \"h\" }\n"
 
 static struct conf *read_as(const char *text, bool is_all_available, struct conf_errors *errors)
 {
@@ -229,6 +230,12 @@ static void test_rules(void **state UNUSED)
 		  { ":2: username: server \"a\" uses the preset gmail, which needs one" } },
 		{ "server \"a\" { host = h tls-client-key = \"k\" }",
 		  { ":1: tls-client-key: needs tls-client-cert beside it" } },
+		{ "server \"a\" { host = h tls = none tls-client-cert = \"c\" }",
+		  { ":1: tls-client-cert: has no use with tls = none" } },
+		{ "server \"a\" { host = h tls = opportunistic\n tls-fingerprints = { \"" FINGERPRINT "\" } }",
+		  { ":2: tls-fingerprints: have no use with tls = opportunistic; use verify, or leave tls out" } },
+		{ "server \"a\" { host = h tls = dane tls-fingerprints = { \"" FINGERPRINT "\" } }",
+		  { ":1: tls-fingerprints: have no use with tls = dane; use verify, or leave tls out" } },
 		{ "server \"a\" { host = h rewrite = always }", { ":1: rewrite: needs rewrite-sender beside it" } },
 		{ "server \"a\" { host = h limits = { \"5/day\" } initial-used = { \"1/hour\" } }",
 		  { ":1: initial-used: \"1/hour\" has no limit of the same window in limits" } },
@@ -505,7 +512,7 @@ static void test_later_options(void **state UNUSED)
 		"  pop-before-smtp { host = p port = 995 tls = opportunistic username = u password-file = f }\n"
 		"  rewrite-sender = \"a@b.c\" rewrite = always allowed-senders = { \"*\" } initial-used = { \"3/day\" "
 		"}\n"
-		"  ramp = { \"50/day\", \"100/day\" } tls-client-cert = c tls-client-key = k tls = dane\n"
+		"  ramp = { \"50/day\", \"100/day\" } tls-client-cert = c tls-client-key = k tls = require\n"
 		"  tls-fingerprints = { \"00112233445566778899AABBCCDDEEFF:00112233445566778899aabbccddeeff\" } }\n"
 		"route \"r 1\" { sender = { \"*\" } recipient = { } servers = { o, g } limits = { \"1/day\" } }\n"
 		"destination \"gg\" { mx = { \"*.Google.com\" } max-connections = 3 tls = dane }\n";
@@ -525,7 +532,7 @@ static void test_later_options(void **state UNUSED)
 	assert_string_equal(g->password_file, "/etc/p");
 	assert_int_equal(o->port, 25);
 	assert_int_equal(o->limits.count, 1);
-	assert_int_equal(o->tls, TLS_DANE);
+	assert_int_equal(o->tls, TLS_REQUIRE);
 	assert_string_equal(o->oauth2.token_url, "https://x/y");
 	assert_int_equal(o->auth.count, 2);
 	assert_true(o->may_auth_without_tls && o->is_paced);
@@ -555,7 +562,6 @@ static void test_later_is_refused(void **state UNUSED)
 		{ "server \"a\" { method = gmail }",
 		  { ":1: method: \"gmail\" is not available in this version",
 		    ":1: username: server \"a\" uses the preset gmail, which needs one" } },
-		{ "server \"a\" { host = h tls = dane }", { ":1: tls: \"dane\" is not available in this version" } },
 		{ "server \"a\" { host = h reserve = \"x\" }",
 		  { ":1: reserve: not available in this version",
 		    ":1: reserve: \"x\" is not a reserve; use 1 to 99 percent, such as \"10% high\"" } },
