@@ -162,5 +162,9 @@ unsigned conf_line(const struct conf *c, const void *field);
 /* deny-addresses: true when the server may not connect to this address (AF_INET: 4 bytes, AF_INET6: 16). */
 bool conf_server_denies(const struct conf_server *s, uint8_t family, const uint8_t *bytes);
 int conf_find_server(const struct conf *c, struct slice name); /* index or -1 */
+/*
+ * A provider's preset as a section of the configuration, written out; name NULL: all of them. False when there is none.
+ */
+bool conf_presets_format(struct buf *out, const char *name) MUST_CHECK;
 const char *conf_default_path(void);                           /* "/etc/postern/postern.conf", set at build time */
 #endif

@@ -40,10 +40,14 @@ static const struct {
 	{ "release", command_act, "ID ... | FILTER ...", "let held messages go", "FILTER as for queue, or --all.\n" },
 	{ "delete", command_act, "ID ... | FILTER ...", "remove messages, nobody is told",
 	  "FILTER as for queue, or --all.\n" },
+	{ "route", command_route, "SENDER RECIPIENT [--json]", "which servers would carry a message, and why",
+	  "Reads the configuration only; \"\" or <> is the null sender. Exits 1 when no server may carry it.\n" },
+	{ "presets", command_presets, "[NAME]", "the providers' presets, as configuration",
+	  "What they print can be put into postern.conf and changed there.\n" },
 };
 
 /* Promised by the interface, built later: an honest answer instead of "unknown command". */
-static const char *const LATER[] = { "test",  "show",   "cat",      "suspend", "resume", "route", "presets",
+static const char *const LATER[] = { "test",  "show",   "cat",      "suspend", "resume",
 				     "login", "limits", "forecast", "trace",   "stats",  "top",   "doctor" };
 
 void command_complain(const char *format, ...)
