@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "scheduler/intake.h"
 #include "scheduler/job.h"
+#include "scheduler/pause.h"
 #include "scheduler/permit.h"
 #include "scheduler/target.h"
 #include <stdlib.h>
@@ -114,6 +115,8 @@ static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct 
 	struct entry *e = entry_get(s->entries, i);
 
 	if (l->state == LANE_DOWN && clock_mono().ms < l->retry_at.ms && !(e->flags & ENTRY_FORCED))
+		return LANE_PASSED;
+	if (pause_is_on(s, l->server) && (has_next || (e->flags & ENTRY_TRIED)) && !(e->flags & ENTRY_FORCED))
 		return LANE_PASSED;
 	if (l->state == LANE_PROBING && has_next && l->sessions + l->ready_count > 0)
 		return LANE_PASSED; /* one probe is enough */
@@ -315,13 +318,30 @@ static void reroute_all(struct scheduler *s, struct lane *l)
 		dispatch_route(s, i);
 }
 
+static void reroute_server(struct scheduler *s, unsigned server)
+{
+	for (uint32_t k = 1; k < s->lane_limit; k++)
+		if (s->lane[k] && s->lane[k]->server == server)
+			reroute_all(s, s->lane[k]);
+}
+
 void dispatch_server_blocked(struct scheduler *s, unsigned server)
 {
 	if (s->conf->server[server].on_limit != ON_LIMIT_NEXT)
 		return;
+	reroute_server(s, server);
+}
+
+void dispatch_server_paused(struct scheduler *s, unsigned server)
+{
+	reroute_server(s, server);
+}
+
+void dispatch_server_resumed(struct scheduler *s, unsigned server)
+{
 	for (uint32_t k = 1; k < s->lane_limit; k++)
 		if (s->lane[k] && s->lane[k]->server == server)
-			reroute_all(s, s->lane[k]);
+			lane_probe(s, s->lane[k]);
 }
 
 /* The addresses to connect to. False: not known yet, or failed (the lane then knows it). */
@@ -399,6 +419,8 @@ static void pass_slot_on(struct scheduler *s, unsigned server)
 
 static void pump(struct scheduler *s, struct lane *l)
 {
+	if (pause_is_on(s, l->server))
+		return; /* what is here has nowhere else to go */
 	if (l->state == LANE_DOWN) {
 		reroute_all(s, l); /* on to the next server, or parked until the lane may be probed */
 		return;

@@ -17,6 +17,10 @@ void dispatch_server_changed(struct scheduler *s, unsigned server);
 void dispatch_workers_changed(struct scheduler *s);
 /* The server's limits are used up: mail with another server goes there when on-limit = next. */
 void dispatch_server_blocked(struct scheduler *s, unsigned server);
+/* The server is left alone for a while: its mail goes to other servers where there are any. */
+void dispatch_server_paused(struct scheduler *s, unsigned server);
+/* It may be tried again: one delivery a lane goes first. */
+void dispatch_server_resumed(struct scheduler *s, unsigned server);
 /* Position of a server in the entry's list; 0 when it is not there (any more). */
 uint8_t dispatch_server_at(struct scheduler *s, entry_index i, unsigned server);
 /* Once per loop turn: what is due, what can go. */

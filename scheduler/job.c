@@ -6,7 +6,9 @@
 #include "scheduler/events.h"
 #include "scheduler/finish.h"
 #include "scheduler/intake.h"
+#include "scheduler/pause.h"
 #include "scheduler/permit.h"
+#include "scheduler/react.h"
 #include "scheduler/verdict.h"
 #include <stdlib.h>
 
@@ -88,7 +90,7 @@ void job_requeue(struct scheduler *s, struct job *job, bool was_seen)
 	if (session)
 		permit_settle(s, session->server, was_seen, job->rcpts_sent);
 	i = job_end(s, job, NULL);
-	if (l)
+	if (l && l->state != LANE_DOWN && !pause_is_on(s, l->server))
 		lane_push_front(s, l, i);
 	else
 		dispatch_entry(s, i);
@@ -236,17 +238,25 @@ static enum disposition by_verdict(const struct msg_report *m)
 
 /* One recipient's verdict into its record. */
 static enum disposition judge_rcpt(struct scheduler *s, struct job *job, struct record_rcpt *rcpt,
-				   const struct msg_report *m)
+				   const struct msg_report *m, const struct reply_rule *rule)
 {
 	bool is_relay = s->conf->server[m->server].method == METHOD_RELAY;
 	bool has_next = has_next_server(s, entry_get(s->entries, job->entry));
 
+	if (rule && rule->action == REPLY_BOUNCE) {
+		rcpt->state = RCPT_BOUNCED;
+		return DISPOSITION_BOUNCED;
+	}
+	if (react_spares_recipient(rule)) {
+		rcpt->is_temporary_seen = true;
+		return has_next ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
+	}
 	switch (m->verdict) {
 	case VERDICT_DELIVERED:
 		rcpt->state = RCPT_DELIVERED;
 		return DISPOSITION_SENT;
 	case VERDICT_PERMANENT:
-		if (!verdict_is_final(is_relay, m->code, m->dsn) && (has_next || rcpt->is_temporary_seen))
+		if ((rule || !verdict_is_final(is_relay, m->code, m->dsn)) && (has_next || rcpt->is_temporary_seen))
 			return has_next ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
 		rcpt->state = RCPT_BOUNCED;
 		return DISPOSITION_BOUNCED;
@@ -261,14 +271,18 @@ static enum disposition judge_rcpt(struct scheduler *s, struct job *job, struct 
 	}
 }
 
-static uint64_t wait_after(struct scheduler *s, struct job *job, const struct msg_report *m)
+static uint64_t wait_after(struct scheduler *s, struct job *job, const struct reply_rule *rule)
 {
-	uint64_t wait_ms = retry_wait_ms(s->conf, job->record->attempts + 1u);
+	uint64_t wait_ms = react_wait_ms(s, rule);
 
-	if (verdict_is_greylisting(m->code, m->text))
-		wait_ms = s->conf->retry.greylist_after_ms;
-	if (job->wait_ms == 0 || wait_ms < job->wait_ms)
+	if (wait_ms == 0)
+		wait_ms = retry_wait_ms(s->conf, job->record->attempts + 1u);
+	if (job->wait_ms == 0 || (wait_ms < job->wait_ms && !job->is_wait_fixed))
 		job->wait_ms = wait_ms;
+	if (rule && rule->scope == REPLY_MESSAGE && rule->wait_ms) {
+		job->wait_ms = rule->wait_ms;
+		job->is_wait_fixed = true;
+	}
 	return wait_ms;
 }
 
@@ -284,7 +298,8 @@ static void count_outcome(struct scheduler *s, unsigned server, enum disposition
 }
 
 /* All recipients of a report; returns how the worker shall log it. */
-static enum disposition judge(struct scheduler *s, struct job *job, const struct msg_report *m, uint64_t *wait_ms)
+static enum disposition judge(struct scheduler *s, struct job *job, const struct msg_report *m,
+			      const struct reply_rule *rule, uint64_t *wait_ms)
 {
 	struct record *r = job->record;
 	const char *server = s->conf->server[m->server].name;
@@ -299,24 +314,28 @@ static enum disposition judge(struct scheduler *s, struct job *job, const struct
 		if (!rcpt || rcpt->state != RCPT_PENDING)
 			continue;
 		rcpt->outcome = outcome;
-		d = judge_rcpt(s, job, rcpt, m);
+		d = judge_rcpt(s, job, rcpt, m, rule);
 		judged++;
 	}
-	if (m->verdict == VERDICT_TEMPORARY && verdict_is_greylisting(m->code, m->text))
+	if (rule && rule->is_greylist)
 		entry_get(s->entries, job->entry)->flags |= ENTRY_GREYLISTED;
 	if (d == DISPOSITION_DEFERRED)
-		*wait_ms = wait_after(s, job, m);
+		*wait_ms = wait_after(s, job, rule);
 	count_outcome(s, m->server, d, judged);
 	return d;
 }
 
 /* The lane learns from it. */
-static void tell_lane(struct scheduler *s, struct session *session, const struct msg_report *m)
+static void tell_lane(struct scheduler *s, struct session *session, const struct msg_report *m,
+		      const struct reply_rule *rule)
 {
 	if (!session || !session->lane)
 		return;
 	session->was_answered |= m->verdict == VERDICT_DELIVERED || (m->cause == FAILURE_REPLY && m->code != 421) ||
 				 m->cause == FAILURE_CAPABILITY || m->cause == FAILURE_LOCAL;
+	session->delivered_count += m->verdict == VERDICT_DELIVERED;
+	if (rule && rule->scope >= REPLY_CONNECTION)
+		return; /* the rule says what to learn from it */
 	if (m->verdict == VERDICT_DELIVERED || m->verdict == VERDICT_PERMANENT)
 		lane_on_success(s, session->lane);
 	else if (m->verdict == VERDICT_TEMPORARY && m->cause == FAILURE_REPLY && m->code != 421)
@@ -348,10 +367,27 @@ static struct job *job_recover(struct scheduler *s, const struct worker *w, uint
 	return job_new(s, i);
 }
 
+/* The connection, the site or the server is to blame: to the first server that takes mail now, no attempt counted. */
+static bool go_again(struct scheduler *s, struct job *job, const struct msg_report *m)
+{
+	struct entry *e = entry_get(s->entries, job->entry);
+
+	if (!job->goes_again || job->is_unknown || (e->flags & ENTRY_TRIED) || record_pending_count(job->record) == 0)
+		return false;
+	put_or_fail(s, job->record);
+	job_requeue(s, job, m->was_seen);
+	return true;
+}
+
 static void finish_report(struct scheduler *s, struct job *job, const struct msg_report *m)
 {
 	struct session *session = job->session;
 
+	if (go_again(s, job, m)) {
+		if (session)
+			session_on_progress(s, session);
+		return;
+	}
 	if (session)
 		permit_settle(s, session->server, m->was_seen, job->rcpts_sent);
 	job_go_on(s, job);
@@ -361,6 +397,8 @@ static void finish_report(struct scheduler *s, struct job *job, const struct msg
 
 static void take_report(struct scheduler *s, struct worker *w, struct job *job, const struct msg_report *m)
 {
+	const struct reply_rule *rule =
+		m->cause == FAILURE_REPLY ? react_find(s, m->server, m->code, m->dsn, m->text) : NULL;
 	uint64_t wait_ms;
 	enum disposition d;
 
@@ -370,8 +408,9 @@ static void take_report(struct scheduler *s, struct worker *w, struct job *job, 
 			job_requeue(s, job, false);
 		return;
 	}
-	tell_lane(s, job->session, m);
-	d = judge(s, job, m, &wait_ms);
+	tell_lane(s, job->session, m, rule);
+	job->goes_again |= react_to_reply(s, rule, job->session, m->server, m->text);
+	d = judge(s, job, m, rule, &wait_ms);
 	ack(s, w, m, d, wait_ms);
 	event_attempt(s, job->record, m, d, wait_ms);
 	if (m->last)

@@ -132,6 +132,67 @@ enum store_result journal_scan(struct journal *j, uint64_t id,
 	return store_scan(j->store, (struct slice){ key, id ? 8 : 0 }, fn, arg);
 }
 
+/* --- notes: eight zero bytes, which no message has for an id, and the name --- */
+
+enum { NOTE_ID_BYTES = 8, NOTE_KEY_MAX = 128 };
+
+static void note_key(struct buf *key, const char *name)
+{
+	static const char ID[NOTE_ID_BYTES];
+
+	buf_init(key, NOTE_KEY_MAX);
+	buf_put(key, ID, sizeof(ID));
+	buf_put_str(key, name);
+	if (key->failed)
+		BUG("name of a note: %s", name);
+}
+
+bool journal_key_is_note(struct slice key)
+{
+	static const char ID[NOTE_ID_BYTES];
+
+	return key.len >= sizeof(ID) && memcmp(key.ptr, ID, sizeof(ID)) == 0;
+}
+
+enum store_result journal_put_note(struct journal *j, const char *name, struct slice value)
+{
+	enum store_result result;
+	struct buf key;
+
+	note_key(&key, name);
+	j->is_dirty = true;
+	result = store_put(j->store, buf_slice(&key), value);
+	buf_release(&key);
+	return result;
+}
+
+enum store_result journal_delete_note(struct journal *j, const char *name)
+{
+	enum store_result result;
+	struct buf key;
+
+	note_key(&key, name);
+	j->is_dirty = true;
+	result = store_delete(j->store, buf_slice(&key));
+	buf_release(&key);
+	return result == STORE_NOT_FOUND ? STORE_OK : result;
+}
+
+bool journal_get_note(struct journal *j, const char *name, struct buf *value)
+{
+	struct slice found;
+	struct buf key;
+	bool is_there;
+
+	note_key(&key, name);
+	is_there = store_get(j->store, buf_slice(&key), &found) == STORE_OK;
+	buf_clear(value);
+	if (is_there)
+		buf_put_slice(value, found);
+	buf_release(&key);
+	return is_there && value->len > 0;
+}
+
 bool journal_is_dirty(const struct journal *j)
 {
 	return j->is_dirty;

@@ -25,6 +25,11 @@ struct record *journal_get(struct journal *j, uint64_t id, uint16_t group);
 /* All records (id 0) or all of one message, in key order. fn must not call the journal. */
 enum store_result journal_scan(struct journal *j, uint64_t id,
 			       bool (*fn)(void *arg, struct slice key, struct slice value), void *arg) MUST_CHECK;
+/* What is not about a message: small, by name. They stand before all records; journal_scan(0) shows them too. */
+enum store_result journal_put_note(struct journal *j, const char *name, struct slice value) MUST_CHECK;
+enum store_result journal_delete_note(struct journal *j, const char *name) MUST_CHECK;
+bool journal_get_note(struct journal *j, const char *name, struct buf *value) MUST_CHECK; /* false: there is none */
+bool journal_key_is_note(struct slice key);
 bool journal_is_dirty(const struct journal *j);
 enum store_result journal_sync(struct journal *j) MUST_CHECK;
 #endif

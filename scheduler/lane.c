@@ -3,10 +3,12 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "scheduler/dispatch.h"
+#include "scheduler/session.h"
 #include "scheduler/verdict.h"
 #include <stdlib.h>
 
 enum {
+	STEPS_END = 20,   /* connections from which on growth is slow anyway */
 	WINDOW_START = 5, /* connections of a lane that is not known yet */
 	LOWER_PRIORITY_SHARE =
 		8, /* every eighth pick goes to a lower priority that waits, every eighth of them to the lowest */
@@ -284,6 +286,7 @@ static void come_up(struct scheduler *s, struct lane *l)
 
 	l->state = LANE_UP;
 	l->failures = 0;
+	l->is_resting = false;
 	if (!was_alerted)
 		return;
 	l->window = WINDOW_START;
@@ -294,6 +297,8 @@ static void come_up(struct scheduler *s, struct lane *l)
 void lane_on_answer(struct scheduler *s, struct lane *l)
 {
 	l->fruitless = 0;
+	if (l->is_resting && l->state == LANE_DOWN)
+		return;
 	if (l->state != LANE_UP || l->failures > 0)
 		come_up(s, l);
 }
@@ -306,7 +311,9 @@ void lane_on_success(struct scheduler *s, struct lane *l)
 	if (l->throttled.ms && clock_mono().ms < l->throttled.ms + GROWTH_PAUSE_MS)
 		return;
 	/* One more for every good answer while it is small, then one more a round. */
-	l->window += l->window < 10 ? 1 : 1 / l->window;
+	l->window += l->window < 10 && !l->is_stepping ? 1 : 1 / l->window;
+	if (l->window >= STEPS_END)
+		l->is_stepping = false;
 	if (l->window > most)
 		l->window = most;
 }
@@ -331,6 +338,60 @@ void lane_on_one_too_many(struct lane *l, unsigned up)
 	l->window = up;
 }
 
+static void keep_text(char **at, struct slice text)
+{
+	free(*at);
+	*at = xstrndup(text.ptr, text.len);
+}
+
+void lane_pause(struct scheduler *s, struct lane *l, uint64_t wait_ms, struct slice why)
+{
+	struct mono until = { clock_mono().ms + (int64_t)wait_ms };
+	bool was_resting = l->state == LANE_DOWN && l->is_resting;
+	struct buf time;
+
+	if (was_resting && until.ms < l->retry_at.ms + 1000)
+		return; /* the answers to one burst */
+	l->state = LANE_DOWN;
+	l->is_resting = l->is_stepping = true;
+	l->failures = 0;
+	l->window = 1;
+	l->retry_at = until;
+	keep_text(&l->dsn, slice_of("4.3.2"));
+	keep_text(&l->text, why);
+	keep_text(&l->relay, slice_of("none"));
+	for (struct session *at = l->session; at; at = at->next)
+		session_hang_up(s, at);
+	if (!was_resting) {
+		buf_init(&time, 64);
+		text_format_duration(&time, wait_ms);
+		log_warn("server %s: %s is left alone for %s: %s", lane_server(s, l)->name, l->name, buf_text(&time),
+			 l->text);
+		buf_release(&time);
+	}
+	lane_mark_dirty(s, l);
+}
+
+void lane_use_fewer(struct scheduler *s, struct lane *l)
+{
+	double fewer = l->sessions > 1 ? l->sessions - 1 : 1;
+
+	(void)s;
+	l->is_stepping = true;
+	l->throttled = clock_mono();
+	if (fewer < l->window)
+		l->window = fewer;
+}
+
+void lane_probe(struct scheduler *s, struct lane *l)
+{
+	l->window = 1;
+	l->is_stepping = true;
+	if (l->state == LANE_UP && l->ready_count > 0)
+		l->state = LANE_PROBING;
+	lane_mark_dirty(s, l);
+}
+
 void lane_on_fruitless(struct scheduler *s, struct lane *l, const struct msg_session_down *m)
 {
 	if (++l->fruitless < FRUITLESS_MAX && l->state == LANE_UP) {
@@ -340,12 +401,6 @@ void lane_on_fruitless(struct scheduler *s, struct lane *l, const struct msg_ses
 	lane_on_failure(s, l, m->cause == FAILURE_NONE ? FAILURE_LOST : (enum failure_cause)m->cause, m->code,
 			m->dsn.len > 0 ? m->dsn : slice_of("4.4.2"),
 			m->text.len > 0 ? m->text : slice_of("connections end before any mail is answered"), m->relay);
-}
-
-static void keep_text(char **at, struct slice text)
-{
-	free(*at);
-	*at = xstrndup(text.ptr, text.len);
 }
 
 void lane_on_failure(struct scheduler *s, struct lane *l, enum failure_cause cause, uint16_t code, struct slice dsn,
@@ -360,6 +415,7 @@ void lane_on_failure(struct scheduler *s, struct lane *l, enum failure_cause cau
 	keep_text(&l->dsn, dsn);
 	keep_text(&l->text, text);
 	keep_text(&l->relay, relay);
+	l->is_resting &= is_same_round;
 	l->state = LANE_DOWN;
 	l->window = 1;
 	if (!is_same_round) { /* sessions that were opened together fail together: one failure */

@@ -36,6 +36,8 @@ struct lane {
 	unsigned fruitless;    /* sessions in a row that came up and ended without a word about any delivery */
 	struct mono throttled; /* when it was asked for less; 0: never */
 	struct mono retry_at;  /* LANE_DOWN */
+	bool is_resting;       /* LANE_DOWN because it was asked to be left alone: a late success changes nothing */
+	bool is_stepping;      /* it was asked for less: one connection more for each round of successes */
 	enum failure_cause cause;
 	uint16_t code;
 	char *dsn, *text, *relay; /* the last failure */
@@ -65,6 +67,12 @@ void lane_on_throttle(struct scheduler *s, struct lane *l); /* the server asks f
 void lane_on_one_too_many(struct lane *l, unsigned up);
 /* A session came up and was lost before any delivery was answered: once is a mishap, thrice in a row is a failure. */
 void lane_on_fruitless(struct scheduler *s, struct lane *l, const struct msg_session_down *m);
+/* A rule about replies: nothing for so long, then one connection, then step by step more. */
+void lane_pause(struct scheduler *s, struct lane *l, uint64_t wait_ms, struct slice why);
+/* A rule about replies: one connection less than there are. */
+void lane_use_fewer(struct scheduler *s, struct lane *l);
+/* One delivery goes first, then step by step more. */
+void lane_probe(struct scheduler *s, struct lane *l);
 /* A session failed before it was up. Tells the operator once per change of state. */
 void lane_on_failure(struct scheduler *s, struct lane *l, enum failure_cause cause, uint16_t code, struct slice dsn,
 		     struct slice text, struct slice relay);

@@ -64,6 +64,8 @@ static bool on_record(void *arg, struct slice key, struct slice value)
 	struct record r = { 0 };
 	struct slice domain;
 
+	if (journal_key_is_note(key))
+		return true;
 	if (!record_peek(key, value, &r, &domain)) {
 		log_error("the queue database has a record that cannot be read: its message is found by its file");
 		return true;

@@ -8,6 +8,7 @@
 #include "scheduler/filter.h"
 #include "scheduler/finish.h"
 #include "scheduler/lane.h"
+#include "scheduler/pause.h"
 #include "scheduler/permit.h"
 #include <stdlib.h>
 
@@ -44,7 +45,9 @@ static void reason_of(struct buf *out, struct scheduler *s, const struct entry *
 	const struct plan *plan = &domain_get(&s->domains, e->domain)->plan;
 	unsigned server = e->server_at < plan->count ? plan->server[e->server_at] : 0;
 
-	if (e->place == ENTRY_LISTED && plan->count > 0 && s->server[server].blocked_until.ms) {
+	if (e->place == ENTRY_LISTED && plan->count > 0 && pause_is_on(s, server)) {
+		pause_format(out, s, server);
+	} else if (e->place == ENTRY_LISTED && plan->count > 0 && s->server[server].blocked_until.ms) {
 		buf_printf(out, "waiting for limit %s of %s until ", s->server[server].blocked_limit,
 			   s->conf->server[server].name);
 		if (s->server[server].blocked_until.ms == INT64_MAX)
@@ -372,19 +375,22 @@ void operator_limiter_lost(struct scheduler *s)
 	}
 }
 
-static const char *state_of(struct scheduler *s, unsigned server, const char **reason)
+static const char *state_of(struct scheduler *s, unsigned server, struct buf *reason)
 {
-	*reason = "";
+	if (pause_is_on(s, server)) {
+		pause_format(reason, s, server);
+		return "paused";
+	}
 	for (uint32_t i = 1; i < s->lane_limit; i++) {
 		const struct lane *l = s->lane[i];
 
 		if (!l || l->server != server || l->site != 0 || l->state == LANE_UP)
 			continue;
-		*reason = l->text ? l->text : "";
+		buf_put_str(reason, l->text ? l->text : "");
 		return l->state == LANE_PROBING ? "probing" : "paused";
 	}
 	if (s->server[server].blocked_until.ms)
-		*reason = s->server[server].blocked_limit;
+		buf_put_str(reason, s->server[server].blocked_limit);
 	return "up";
 }
 
@@ -392,14 +398,19 @@ static void put_server(struct buf *out, struct scheduler *s, unsigned i, const s
 {
 	const struct conf_server *conf = &s->conf->server[i];
 	const struct server_state *state = &s->server[i];
-	const char *reason, *name = state_of(s, i, &reason);
+	const char *name;
+	struct buf reason;
+
+	buf_init(&reason, 4096);
+	name = state_of(s, i, &reason);
 
 	buf_put_str(out, i > 0 ? ",{" : "{");
 	json_put_member(out, "name", slice_of(conf->name));
 	json_put_member(out, "display_name", slice_of(conf->display_name));
 	json_put_member(out, "method", slice_of(conf->method == METHOD_DIRECT ? "direct" : "relay"));
 	json_put_member(out, "state", slice_of(name));
-	json_put_member(out, "reason", slice_of(reason));
+	json_put_member(out, "reason", buf_slice(&reason));
+	buf_release(&reason);
 	json_put_member_u64(out, "connections", state->connections);
 	json_put_member_u64(out, "sent", state->count.sent);
 	json_put_member_u64(out, "deferred", state->count.deferred);

@@ -108,6 +108,22 @@ void permit_settle(struct scheduler *s, unsigned server, bool was_used, unsigned
 	}
 }
 
+/* --- held back --- */
+
+void permit_hold_begin(struct scheduler *s, unsigned server)
+{
+	if (s->server[server].holds++ == 0)
+		s->server[server].held_since = clock_mono();
+}
+
+void permit_hold_end(struct scheduler *s, unsigned server)
+{
+	struct server_state *state = &s->server[server];
+
+	if (--state->holds == 0)
+		state->hold_counter_s += (uint32_t)((clock_mono().ms - state->held_since.ms + 999) / 1000);
+}
+
 /* --- blocked until a window opens --- */
 
 static void unblock(struct scheduler *s, unsigned server)
@@ -116,7 +132,7 @@ static void unblock(struct scheduler *s, unsigned server)
 
 	if (!state->blocked_until.ms)
 		return;
-	state->hold_counter_s += (uint32_t)((clock_mono().ms - state->blocked_since.ms + 999) / 1000);
+	permit_hold_end(s, server);
 	state->blocked_until.ms = 0;
 	loop_timer_cancel(state->unblock);
 	dispatch_server_changed(s, server);
@@ -148,7 +164,7 @@ static void block(struct scheduler *s, unsigned server, const struct msg_permit 
 
 	snprintf(state->blocked_limit, sizeof(state->blocked_limit), "%.*s", (int)m->limit.len, m->limit.ptr);
 	if (!was_blocked)
-		state->blocked_since = clock_mono();
+		permit_hold_begin(s, server);
 	state->blocked_until.ms = m->free_at ? (int64_t)m->free_at : INT64_MAX;
 	if (!state->unblock) {
 		struct unblock_arg *a = xmalloc(sizeof(*a));

@@ -15,6 +15,9 @@ bool permit_take(struct scheduler *s, unsigned server, unsigned rcpts);
 void permit_settle(struct scheduler *s, unsigned server, bool was_used, unsigned rcpts);
 /* A delivery of the scheduler before us is under way. */
 void permit_adopt(struct scheduler *s, unsigned server, unsigned rcpts);
+/* Whatever holds a server's mail back: while there is one reason or more, time does not count as age. */
+void permit_hold_begin(struct scheduler *s, unsigned server);
+void permit_hold_end(struct scheduler *s, unsigned server);
 void permit_on_granted(struct scheduler *s, const struct msg_permit *m);
 void permit_on_settled(struct scheduler *s, const struct msg_settled *m);
 /* A new limiter: tells it what is under way, then repeats what it did not answer. */

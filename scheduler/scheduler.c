@@ -14,6 +14,7 @@
  */
 #include "scheduler/scheduler.h"
 #include "lib/log.h"
+#include "lib/replies.h"
 #include "scheduler/bounce.h"
 #include "scheduler/control.h"
 #include "scheduler/dispatch.h"
@@ -23,6 +24,7 @@
 #include "scheduler/job.h"
 #include "scheduler/load.h"
 #include "scheduler/operator.h"
+#include "scheduler/pause.h"
 #include "scheduler/permit.h"
 #include "scheduler/session.h"
 #include "scheduler/target.h"
@@ -360,11 +362,24 @@ static bool boards_are_there(const struct scheduler *s)
 	return true;
 }
 
+/* The rules are files that the jail hides. master has checked them; what changed since then counts as far as it is right. */
+static int before_jail(struct proc *p)
+{
+	struct conf_errors errors = { 0 };
+
+	proc_set_context(p, replies_load(proc_conf(p), &errors));
+	for (unsigned i = 0; i < errors.count; i++)
+		log_error("%s", errors.text[i]);
+	conf_errors_release(&errors);
+	return 0;
+}
+
 static int after_jail(struct proc *p)
 {
 	struct scheduler *s = xcalloc(1, sizeof(*s));
 	bool is_rebuilt;
 
+	s->rules = proc_context(p);
 	proc_set_context(p, s);
 	s->proc = p;
 	s->loop = proc_loop(p);
@@ -380,6 +395,7 @@ static int after_jail(struct proc *p)
 	bounce_sweep(s->spool_fd);
 	if (!boards_are_there(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
+	pause_load(s);
 	s->control = operator_open(s, PROC_FD_EXTRA);
 	loop_on_turn(s->loop, scheduler_turn, s);
 	loop_timer_set_ms(s->retry_sync_timer, 0); /* the first turn: what was found on disk */
@@ -408,6 +424,7 @@ static const struct proc_spec SPEC = {
 	.chroot = PROC_CHROOT_SPOOL,
 	.identity = PROC_AS_USER,
 	.wants_write = true,
+	.before_jail = before_jail,
 	.after_jail = after_jail,
 	.on_drain = on_drain,
 	.on_hand_over = on_hand_over,

@@ -13,6 +13,8 @@ struct history;
 struct lane;
 struct session;
 struct settlement;
+struct pause;
+struct replies;
 struct status_query;
 
 /* Totals since this process started, per server and in all. */
@@ -35,7 +37,9 @@ struct server_state {
 	struct wall blocked_until; /* no permit before then; 0: not blocked; INT64_MAX: never */
 	char blocked_limit[65];    /* which limit says so */
 	uint32_t hold_counter_s;   /* how long it was blocked in all: age that does not count */
-	struct mono blocked_since;
+	struct mono held_since;    /* while anything holds it back: a limit, a pause */
+	unsigned holds;
+	struct pause *pause;       /* NULL: not paused */
 	struct loop_timer *unblock;
 	void *unblock_arg; /* owned */
 	uint32_t settle_used_messages, settle_used_recipients, settle_refund_messages, settle_refund_recipients;
@@ -75,6 +79,8 @@ struct job {
 	uint64_t wait_ms;        /* until the next attempt, as far as outcomes have told; 0: none yet */
 	uint16_t rcpts_sent;     /* recipients handed to the worker, counted by limits */
 	bool is_unknown;         /* some recipient's outcome is unknown: no other server at once */
+	bool is_wait_fixed;      /* a rule said how long for the whole delivery */
+	bool goes_again;         /* what was said is not about this delivery: again, and no attempt was made */
 };
 
 /* A message whose last record says done: its file may go, then the record. */
@@ -88,6 +94,7 @@ struct scheduler {
 	struct proc *proc;
 	struct loop *loop;
 	const struct conf *conf;
+	struct replies *rules;
 	int spool_fd;
 	struct journal *journal;
 	struct entries *entries;

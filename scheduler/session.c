@@ -4,6 +4,7 @@
 #include "lib/text.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/job.h"
+#include "scheduler/react.h"
 #include <stdlib.h>
 
 enum {
@@ -324,9 +325,10 @@ static unsigned count_others_up(const struct lane *l, const struct session *but)
 
 /* Deliveries that came back untouched go to the head of their lane again; on a failed session they share its failure.
  */
-static void settle_returned(struct scheduler *s, struct session *session, const struct msg_session_down *m)
+static void settle_returned(struct scheduler *s, struct session *session, const struct msg_session_down *m,
+			    bool is_explained)
 {
-	bool is_failure = m->cause != FAILURE_NONE && !session->was_up && session->lane &&
+	bool is_failure = !is_explained && m->cause != FAILURE_NONE && !session->was_up && session->lane &&
 			  (m->cause == FAILURE_LOCAL || count_others_up(session->lane, session) == 0);
 
 	while (session->last_job) { /* both end the job, which takes it out of the session */
@@ -358,12 +360,15 @@ static enum session_end judge_end(const struct session *session, const struct ms
 void session_on_down(struct scheduler *s, struct worker *w, const struct msg_session_down *m)
 {
 	struct session *session = session_find(s, m->session);
+	bool is_explained;
 	struct lane *l;
 
 	if (!session || session->worker != w)
 		return;
 	l = session->lane;
-	switch (l ? judge_end(session, m) : END_ORDERLY) {
+	is_explained = l && !session->was_up &&
+		       react_to_session(s, react_find(s, session->server, m->code, m->dsn, m->text), l, m);
+	switch (l && !is_explained ? judge_end(session, m) : END_ORDERLY) {
 	case END_THROTTLED:
 		lane_on_throttle(s, l);
 		break;
@@ -379,7 +384,7 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	default:
 		break;
 	}
-	settle_returned(s, session, m);
+	settle_returned(s, session, m, is_explained);
 	session_remove(s, session);
 }
 

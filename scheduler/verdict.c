@@ -40,30 +40,6 @@ bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn)
 	}
 }
 
-static bool contains_nocase(struct slice text, const char *word)
-{
-	size_t len = strlen(word);
-
-	for (size_t i = 0; i + len <= text.len; i++)
-		if (slice_equal_nocase((struct slice){ text.ptr + i, len }, (struct slice){ word, len }))
-			return true;
-	return false;
-}
-
-bool verdict_is_greylisting(unsigned code, struct slice text)
-{
-	static const char *const WORDS[] = {
-		"greylist", "graylist", "grey-list", "gray-list", "grey list", "gray list"
-	};
-
-	if (code != 450 && code != 451 && code != 421 && code != 452)
-		return false;
-	for (unsigned i = 0; i < ARRAY_LEN(WORDS); i++)
-		if (contains_nocase(text, WORDS[i]))
-			return true;
-	return false;
-}
-
 uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts)
 {
 	unsigned last = conf->retry.after_count - 1;

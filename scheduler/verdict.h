@@ -10,8 +10,6 @@
  * 552) is final. Every other one goes on to the next server.
  */
 bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn);
-/* A temporary reply that reads as greylisting: 421, 450, 451 or 452 with words to that effect. */
-bool verdict_is_greylisting(unsigned code, struct slice text);
 /* How long to wait after attempt number `attempts` (1: the first) failed. */
 uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts);
 /* Back-off of a lane after so many failures in a row: 30 s doubling to 1 h, never more than the shortest retry wait. */

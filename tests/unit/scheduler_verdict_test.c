@@ -49,16 +49,6 @@ static void test_final(void **state)
 	}
 }
 
-static void test_greylisting(void **state)
-{
-	(void)state;
-	assert_true(verdict_is_greylisting(450, slice_of("host mx[1] said: 450 4.2.0 Greylisted, see http://x")));
-	assert_true(verdict_is_greylisting(451, slice_of("451 4.7.1 Graylisting in action")));
-	assert_true(verdict_is_greylisting(421, slice_of("421 grey list")));
-	assert_false(verdict_is_greylisting(550, slice_of("550 greylisted for ever")));
-	assert_false(verdict_is_greylisting(450, slice_of("450 4.2.2 mailbox full")));
-}
-
 static void test_retry_times(void **state)
 {
 	uint64_t after[] = { 3600000, 3600000, 7200000, 14400000 };
@@ -86,7 +76,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_final),
-		cmocka_unit_test(test_greylisting),
 		cmocka_unit_test(test_retry_times),
 	};
 

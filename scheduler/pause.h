@@ -1,0 +1,20 @@
+/* pause.h - servers that are left alone for a while: what they said, until when; outlasts restarts.
+ *
+ * Mail of a paused server goes to the next one or waits in its lane; waiting is no attempt and its time does not count
+ * as age. When the time is over one delivery goes first, and its success lets the others follow.
+ */
+#ifndef SCHEDULER_PAUSE_H
+#define SCHEDULER_PAUSE_H
+#include "scheduler/scheduler.h"
+
+bool pause_is_on(const struct scheduler *s, unsigned server);
+/* One log line when it begins; while it lasts it can only become longer, silently. `why` is printable. */
+void pause_begin(struct scheduler *s, unsigned server, uint64_t wait_ms, struct slice why);
+/* Before its time, or because it is over. */
+void pause_end(struct scheduler *s, unsigned server);
+/* At start: what an earlier scheduler wrote down. */
+void pause_load(struct scheduler *s);
+/* "server isp is paused until 2026-11-22T10:00:00Z: host ... said ..." */
+void pause_format(struct buf *out, const struct scheduler *s, unsigned server);
+void pause_release_all(struct scheduler *s);
+#endif

@@ -1,0 +1,81 @@
+/* react.c - see react.h. */
+#include "scheduler/react.h"
+#include "lib/log.h"
+#include "scheduler/pause.h"
+
+const struct reply_rule *react_find(const struct scheduler *s, unsigned server, unsigned code, struct slice dsn,
+				    struct slice text)
+{
+	struct reply_facts f = { .server = &s->conf->server[server], .code = code, .dsn = dsn };
+
+	/* What nobody said is not a reply: no connection, TLS, our own side. */
+	return code >= 400 && replies_take_apart(&f, text) ? replies_match(s->rules, &f) : NULL;
+}
+
+bool react_spares_recipient(const struct reply_rule *rule)
+{
+	return rule && (rule->action == REPLY_RETRY || rule->scope == REPLY_CONNECTION || rule->scope == REPLY_SITE ||
+			rule->scope == REPLY_SERVER);
+}
+
+uint64_t react_wait_ms(const struct scheduler *s, const struct reply_rule *rule)
+{
+	if (!rule)
+		return 0;
+	return rule->is_greylist ? s->conf->retry.greylist_after_ms : rule->wait_ms;
+}
+
+bool react_to_reply(struct scheduler *s, const struct reply_rule *rule, struct session *session, unsigned server,
+		    struct slice text)
+{
+	struct lane *l = session ? session->lane : NULL;
+
+	if (!rule)
+		return false;
+	switch (rule->action) {
+	case REPLY_RECONNECT:
+		if (!l || session->delivered_count == 0)
+			return false;
+		session_hang_up(s, session);
+		return true;
+	case REPLY_FEWER:
+		if (!l || l->sessions < 2)
+			return false;
+		lane_use_fewer(s, l);
+		session_hang_up(s, session);
+		return true;
+	case REPLY_PAUSE:
+		if (rule->scope == REPLY_SERVER) {
+			pause_begin(s, server, rule->wait_ms, text);
+			return true;
+		}
+		if (l)
+			lane_pause(s, l, rule->wait_ms, text);
+		return false;
+	default:
+		return false;
+	}
+}
+
+bool react_to_session(struct scheduler *s, const struct reply_rule *rule, struct lane *l,
+		      const struct msg_session_down *m)
+{
+	if (!rule)
+		return false;
+	switch (rule->action) {
+	case REPLY_FEWER:
+	case REPLY_RECONNECT:
+		if (l->sessions < 2)
+			return false;
+		lane_use_fewer(s, l);
+		return true;
+	case REPLY_PAUSE:
+		if (rule->scope == REPLY_SERVER)
+			pause_begin(s, m->server, rule->wait_ms, m->text);
+		else
+			lane_pause(s, l, rule->wait_ms, m->text);
+		return true;
+	default:
+		return false;
+	}
+}
