@@ -1,139 +1,16 @@
-/* tls.c - TLS over a borrowed non-blocking descriptor; the only user of OpenSSL. */
+/* tls.c - TLS over a borrowed non-blocking descriptor. */
 #include "smtpout/tls.h"
+#include "smtpout/tls_impl.h"
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
-#include <unistd.h>
+#include <time.h>
 
-enum { TLS_SESSIONS = 256, TLS_ERROR_MAX = 200 };
+enum { SESSION_AGE_MAX_S = 3600 }; /* then the server proves itself anew; its certificate may be over by now */
 
-struct saved_session {
-	char host[256];
-	SSL_SESSION *session;
-};
-
-struct tls_policy {
-	SSL_CTX *ctx;
-	bool must_verify;
-	/* Direct-mapped by the host's hash. A policy belongs to one server, so port and level are the same for all. */
-	struct saved_session *saved;
-};
-
-struct tls_conn {
-	SSL *ssl;
-	struct tls_policy *policy;
-	char host[256];
-	char error[TLS_ERROR_MAX];
-	bool wants_write, is_broken, is_up;
-};
-
-static struct saved_session *find_saved(struct tls_policy *p, const char *host)
-{
-	uint32_t hash = 2166136261u;
-
-	for (const char *at = host; *at; at++)
-		hash = (hash ^ (uint8_t)*at) * 16777619u;
-	return &p->saved[hash % TLS_SESSIONS];
-}
-
-/* OpenSSL calls this when a ticket comes, with TLS 1.3 some time after the handshake. 1: we keep the reference. */
-static int on_new_session(SSL *ssl, SSL_SESSION *session)
-{
-	struct tls_conn *c = SSL_get_app_data(ssl);
-	struct saved_session *slot = find_saved(c->policy, c->host);
-
-	SSL_SESSION_free(slot->session);
-	slot->session = session;
-	snprintf(slot->host, sizeof(slot->host), "%s", c->host);
-	return 1;
-}
-
-static char *openssl_error(const char *what)
-{
-	unsigned long code = ERR_peek_last_error();
-	const char *reason = code ? ERR_reason_error_string(code) : NULL;
-
-	return xasprintf("%s: %s", what, reason ? reason : "unusable");
-}
-
-/* The store as a file: a hashed directory would be read when the jail hides it. */
-static bool load_system_store(SSL_CTX *ctx)
-{
-	const char *files[] = { X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt",
-				"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem" };
-
-	for (unsigned i = 0; i < ARRAY_LEN(files); i++) {
-		if (access(files[i], R_OK) == 0 && SSL_CTX_load_verify_file(ctx, files[i]) == 1)
-			return true;
-	}
-	return false;
-}
-
-static int protocol_of(int version)
-{
-	static const int VERSIONS[] = { TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION };
-
-	return version >= 10 && version <= 13 ? VERSIONS[version - 10] : TLS1_2_VERSION;
-}
-
-static char *load_files(struct tls_policy *p, const struct conf_server *s)
-{
-	const char *key = s->tls_client_key ? s->tls_client_key : s->tls_client_cert;
-
-	if (s->tls_ca_file && SSL_CTX_load_verify_file(p->ctx, s->tls_ca_file) != 1)
-		return openssl_error(s->tls_ca_file);
-	if (p->must_verify && !s->tls_ca_file && !load_system_store(p->ctx))
-		return xstrdup("no certificate store was found: give tls-ca-file");
-	if (s->tls_client_cert && SSL_CTX_use_certificate_chain_file(p->ctx, s->tls_client_cert) != 1)
-		return openssl_error(s->tls_client_cert);
-	if (s->tls_client_cert && SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1)
-		return openssl_error(key);
-	return NULL;
-}
-
-struct tls_policy *tls_policy_new(const struct conf_server *server, char **error)
-{
-	struct tls_policy *p = xcalloc(1, sizeof(*p));
-
-	ERR_clear_error();
-	p->must_verify = server->tls == TLS_VERIFY || server->tls == TLS_DANE;
-	p->saved = xcalloc(TLS_SESSIONS, sizeof(*p->saved));
-	p->ctx = SSL_CTX_new(TLS_client_method());
-	if (!p->ctx)
-		BUG("SSL_CTX_new failed");
-	SSL_CTX_set_min_proto_version(p->ctx, protocol_of(server->tls_min_version));
-	/* Many servers close without close_notify behind QUIT; an unfinished reply is noticed by its parser. */
-	SSL_CTX_set_options(p->ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-	SSL_CTX_set_mode(p->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-					 SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_verify(p->ctx, p->must_verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-	if (!p->must_verify) /* encryption is all that is asked: an old server is better than clear text */
-		SSL_CTX_set_security_level(p->ctx, 1);
-	SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-	SSL_CTX_sess_set_new_cb(p->ctx, on_new_session);
-	*error = load_files(p, server);
-	if (*error)
-		tls_policy_free(&p);
-	return p;
-}
-
-void tls_policy_free(struct tls_policy **policy)
-{
-	struct tls_policy *p = *policy;
-
-	if (!p)
-		return;
-	for (unsigned i = 0; i < TLS_SESSIONS; i++)
-		SSL_SESSION_free(p->saved[i].session);
-	SSL_CTX_free(p->ctx);
-	free(p->saved);
-	free(p);
-	*policy = NULL;
-}
+/* --- whom to trust --- */
 
 /* "[192.0.2.1]" shows no name and is checked as an address; a name is shown and checked as a name. */
-static void set_name(struct tls_conn *c)
+static void expect_name(struct tls_conn *c)
 {
 	char literal[256];
 	size_t len = strlen(c->host);
@@ -142,31 +19,98 @@ static void set_name(struct tls_conn *c)
 	if (c->host[0] == '[' && len > 2) {
 		memcpy(literal, c->host + 1, len - 2);
 		literal[len - 2] = '\0';
-		if (c->policy->must_verify)
+		if (c->need == TLS_NEED_VERIFIED)
 			X509_VERIFY_PARAM_set1_ip_asc(param, literal);
 		return;
 	}
 	SSL_set_tlsext_host_name(c->ssl, c->host);
-	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	if (c->policy->must_verify)
+	if (c->need == TLS_NEED_VERIFIED)
 		SSL_set1_host(c->ssl, c->host);
 }
 
-struct tls_conn *tls_conn_new(struct tls_policy *p, int fd, const char *host)
+/*
+ * RFC 7672 3.1: with DANE-EE(3) neither names nor dates count, with DANE-TA(2) the name is that of the TLSA records or
+ * of the host. The recipient's domain, which the RFC lets count as well, does not: connections are shared by all
+ * domains of a set of MX hosts, and one of them cannot vouch for the others. False: OpenSSL takes none of the records.
+ */
+static bool expect_tlsa(struct tls_conn *c, struct slice records)
+{
+	struct host_tlsa r;
+	unsigned count = 0;
+
+	if (SSL_dane_enable(c->ssl, c->base) != 1) /* also shows this name */
+		return false;
+	SSL_dane_set_flags(c->ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
+	if (strcasecmp(c->base, c->host) != 0)
+		SSL_add1_host(c->ssl, c->host);
+	while (host_tlsa_next(&records, &r)) {
+		count += SSL_dane_tlsa_add(c->ssl, r.usage, r.selector, r.matching, (const uint8_t *)r.data.ptr,
+					   r.data.len) > 0;
+	}
+	ERR_clear_error(); /* of records it did not like */
+	return count > 0;
+}
+
+static void make_key(struct tls_conn *c, const struct tls_target *t)
+{
+	struct buf all;
+
+	buf_init(&all, sizeof(c->host) + sizeof(c->base) + HOST_TLSA_BYTES_MAX + 4);
+	buf_put_char(&all, (char)c->need);
+	buf_put(&all, c->host, strlen(c->host) + 1);
+	buf_put(&all, c->base, strlen(c->base) + 1);
+	if (c->need == TLS_NEED_DANE)
+		buf_put_slice(&all, t->tlsa);
+	if (all.failed || EVP_Digest(all.ptr, all.len, c->key, NULL, EVP_sha256(), NULL) != 1)
+		BUG("no key for a TLS session");
+	buf_release(&all);
+}
+
+static void resume(struct tls_conn *c)
+{
+	struct tls_saved *slot = &c->policy->saved[c->key[0] % TLS_SESSIONS];
+
+	if (!slot->session || memcmp(slot->key, c->key, sizeof(slot->key)) != 0)
+		return;
+	if (SSL_SESSION_get_time(slot->session) + SESSION_AGE_MAX_S > (long)time(NULL))
+		SSL_set_session(c->ssl, slot->session);
+}
+
+/* A session that led to a failure is not offered again. */
+static void forget(struct tls_conn *c)
+{
+	struct tls_saved *slot = &c->policy->saved[c->key[0] % TLS_SESSIONS];
+
+	if (memcmp(slot->key, c->key, sizeof(slot->key)) != 0)
+		return;
+	SSL_SESSION_free(slot->session);
+	slot->session = NULL;
+}
+
+struct tls_conn *tls_conn_new(struct tls_policy *p, int fd, const struct tls_target *target)
 {
 	struct tls_conn *c = xcalloc(1, sizeof(*c));
-	struct saved_session *slot;
 
-	snprintf(c->host, sizeof(c->host), "%s", host);
+	if (target->need == TLS_NEED_NONE || target->need == TLS_NEED_DENIED)
+		BUG("TLS with a need of %d", target->need);
+	snprintf(c->host, sizeof(c->host), "%s", target->host);
+	snprintf(c->base, sizeof(c->base), "%s", target->need == TLS_NEED_DANE ? target->base : "");
 	c->policy = p;
+	c->need = target->need;
 	c->ssl = SSL_new(p->ctx);
 	if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1)
 		BUG("SSL_new failed");
 	SSL_set_app_data(c->ssl, c);
-	set_name(c);
-	slot = find_saved(p, c->host);
-	if (slot->session && strcmp(slot->host, c->host) == 0)
-		SSL_set_session(c->ssl, slot->session);
+	SSL_set_hostflags(c->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	if (c->need != TLS_NEED_DANE)
+		expect_name(c);
+	else if (!expect_tlsa(c, target->tlsa))
+		snprintf(c->error, sizeof(c->error), "the TLSA records of %s cannot be used", c->base);
+	if (c->need <= TLS_NEED_ENCRYPTED && SSL_get_security_level(c->ssl) > 1)
+		SSL_set_security_level(c->ssl, 1); /* anybody will do: old encryption is better than none */
+	SSL_set_verify(c->ssl, c->need > TLS_NEED_ENCRYPTED ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, tls_on_verify);
+	make_key(c, target);
+	resume(c);
 	SSL_set_connect_state(c->ssl);
 	return c;
 }
@@ -185,27 +129,49 @@ void tls_conn_free(struct tls_conn **conn)
 	*conn = NULL;
 }
 
+/* --- moving bytes --- */
+
+/* In words that say what to change, where OpenSSL's do not. */
+static void describe_failure(struct tls_conn *c, unsigned long code, int saved_errno)
+{
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+	switch (ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0) {
+	case SSL_R_UNSUPPORTED_PROTOCOL:
+	case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
+		snprintf(c->error, sizeof(c->error),
+			 "the server does not speak TLS 1.%d or newer (tls-min-version): %s",
+			 c->policy->min_version - 10, reason ? reason : "");
+		return;
+	case SSL_R_WRONG_VERSION_NUMBER:
+		snprintf(c->error, sizeof(c->error), "the server does not speak TLS here: %s", reason ? reason : "");
+		return;
+	case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+		snprintf(c->error, sizeof(c->error), "the server demands a certificate of ours (tls-client-cert): %s",
+			 reason ? reason : "");
+		return;
+	}
+	if (!reason)
+		reason = saved_errno ? strerrordesc_np(saved_errno) : "connection closed";
+	snprintf(c->error, sizeof(c->error), "%s", reason ? reason : "unknown error");
+}
+
 /* After a call that did not succeed. */
 static enum io_result judge(struct tls_conn *c, int rc, int saved_errno)
 {
 	int why = SSL_get_error(c->ssl, rc);
-	long verify = SSL_get_verify_result(c->ssl);
 	unsigned long code = ERR_peek_last_error();
 
 	c->wants_write = why == SSL_ERROR_WANT_WRITE;
 	if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
 		return IO_AGAIN;
 	c->is_broken = why != SSL_ERROR_ZERO_RETURN;
+	if (!c->is_up)
+		forget(c);
 	if (why == SSL_ERROR_ZERO_RETURN || (why == SSL_ERROR_SYSCALL && code == 0 && saved_errno == 0))
 		return IO_CLOSED;
-	if (c->policy->must_verify && verify != X509_V_OK && !c->is_up)
-		snprintf(c->error, sizeof(c->error), "certificate verification failed: %s",
-			 X509_verify_cert_error_string(verify));
-	else if (code != 0 && ERR_reason_error_string(code))
-		snprintf(c->error, sizeof(c->error), "%s", ERR_reason_error_string(code));
-	else
-		snprintf(c->error, sizeof(c->error), "%s",
-			 saved_errno ? strerrordesc_np(saved_errno) : "connection closed");
+	if (c->error[0] == '\0')
+		describe_failure(c, code, saved_errno);
 	return IO_FAILED;
 }
 
@@ -213,15 +179,16 @@ enum io_result tls_handshake(struct tls_conn *c)
 {
 	int rc;
 
+	if (c->need == TLS_NEED_DANE && c->error[0])
+		return IO_FAILED; /* no record to compare with */
 	ERR_clear_error();
 	errno = 0;
 	rc = SSL_do_handshake(c->ssl);
 	if (rc != 1)
 		return judge(c, rc, errno);
-	/* A resumed session brings its old result along. */
-	if (c->policy->must_verify && SSL_get_verify_result(c->ssl) != X509_V_OK) {
-		snprintf(c->error, sizeof(c->error), "certificate verification failed: %s",
-			 X509_verify_cert_error_string(SSL_get_verify_result(c->ssl)));
+	if (!tls_verify_result(c)) {
+		c->is_broken = true;
+		forget(c);
 		return IO_FAILED;
 	}
 	c->is_up = true;

@@ -20,9 +20,9 @@ void transport_close(struct transport *t)
 	*t = (struct transport){ 0 };
 }
 
-void transport_start_tls(struct transport *t, struct tls_policy *policy, const char *host)
+void transport_start_tls(struct transport *t, struct tls_policy *policy, const struct tls_target *target)
 {
-	t->tls = tls_conn_new(policy, t->fd, host);
+	t->tls = tls_conn_new(policy, t->fd, target);
 }
 
 /* From a system call's errno. */

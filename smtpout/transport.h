@@ -17,7 +17,7 @@ struct transport {
 
 void transport_open(struct transport *t, struct loop *loop, int fd, loop_io_cb fn, void *arg); /* takes fd */
 void transport_close(struct transport *t); /* also from within the callback */
-void transport_start_tls(struct transport *t, struct tls_policy *policy, const char *host);
+void transport_start_tls(struct transport *t, struct tls_policy *policy, const struct tls_target *target);
 enum io_result transport_handshake(struct transport *t) MUST_CHECK;
 enum io_result transport_read(struct transport *t, char *bytes, size_t max, size_t *done) MUST_CHECK;
 enum io_result transport_write(struct transport *t, const char *bytes, size_t len, size_t *done) MUST_CHECK;

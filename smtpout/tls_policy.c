@@ -1,0 +1,138 @@
+/* tls_policy.c - what one server demands of TLS: files read, options set. */
+#include "lib/text.h"
+#include "smtpout/tls_impl.h"
+#include <openssl/err.h>
+#include <unistd.h>
+
+static char *openssl_error(const char *option, const char *path)
+{
+	unsigned long code = ERR_peek_last_error();
+	const char *reason = code ? ERR_reason_error_string(code) : NULL;
+
+	return xasprintf("%s: %s: %s", option, path, reason ? reason : "unusable");
+}
+
+/* The store as a file: a hashed directory would be read when the jail hides it. */
+static bool load_system_store(SSL_CTX *ctx)
+{
+	const char *files[] = { X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt",
+				"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem" };
+
+	for (unsigned i = 0; i < ARRAY_LEN(files); i++) {
+		if (access(files[i], R_OK) == 0 && SSL_CTX_load_verify_file(ctx, files[i]) == 1)
+			return true;
+	}
+	return false;
+}
+
+static int protocol_of(int version)
+{
+	static const int VERSIONS[] = { TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION };
+
+	return version >= 10 && version <= 13 ? VERSIONS[version - 10] : TLS1_2_VERSION;
+}
+
+/* Nobody is there to type one: without this OpenSSL would ask the terminal. */
+static int no_passphrase(char *out UNUSED, int size UNUSED, int is_for_writing UNUSED, void *arg UNUSED)
+{
+	return -1;
+}
+
+static char *load_client(struct tls_policy *p, const struct conf_server *s)
+{
+	const char *key = s->tls_client_key ? s->tls_client_key : s->tls_client_cert;
+	const char *option = s->tls_client_key ? "tls-client-key" : "tls-client-cert (without tls-client-key)";
+
+	if (!s->tls_client_cert)
+		return NULL;
+	if (SSL_CTX_use_certificate_chain_file(p->ctx, s->tls_client_cert) != 1)
+		return openssl_error("tls-client-cert", s->tls_client_cert);
+	if (SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(p->ctx) != 1)
+		return openssl_error(option, key);
+	return NULL;
+}
+
+static char *load_files(struct tls_policy *p, const struct conf_server *s)
+{
+	if (s->tls_ca_file && SSL_CTX_load_verify_file(p->ctx, s->tls_ca_file) != 1)
+		return openssl_error("tls-ca-file", s->tls_ca_file);
+	if (tls_need(s, HOST_DANE_NONE) == TLS_NEED_VERIFIED && !s->tls_ca_file && !load_system_store(p->ctx))
+		return xstrdup("no certificate store was found: give tls-ca-file");
+	return load_client(p, s);
+}
+
+/* Checked by lib/conf: 64 hex digits each. */
+static void load_pins(struct tls_policy *p, const struct conf_list *list)
+{
+	p->pin = xcalloc(list->count ? list->count : 1, sizeof(*p->pin));
+	for (unsigned i = 0; i < list->count; i++) {
+		size_t len = 0;
+
+		if (OPENSSL_hexstr2buf_ex(p->pin[i], TLS_DIGEST_BYTES, &len, list->item[i], '\0') != 1 ||
+		    len != TLS_DIGEST_BYTES)
+			BUG("fingerprint %s", list->item[i]);
+	}
+	p->pin_count = list->count;
+}
+
+/* OpenSSL calls this when a ticket comes, with TLS 1.3 some time after the handshake. 1: we keep the reference. */
+static int on_new_session(SSL *ssl, SSL_SESSION *session)
+{
+	struct tls_conn *c = SSL_get_app_data(ssl);
+	struct tls_saved *slot = &c->policy->saved[c->key[0] % TLS_SESSIONS];
+
+	SSL_SESSION_free(slot->session);
+	slot->session = session;
+	memcpy(slot->key, c->key, sizeof(slot->key));
+	return 1;
+}
+
+static void set_options(struct tls_policy *p)
+{
+	SSL_CTX_set_min_proto_version(p->ctx, protocol_of(p->min_version));
+	if (p->min_version < 12) /* OpenSSL has none of TLS 1.0 and 1.1 otherwise */
+		SSL_CTX_set_security_level(p->ctx, 0);
+	/* Many servers close without close_notify behind QUIT; an unfinished reply is noticed by its parser. */
+	SSL_CTX_set_options(p->ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_mode(p->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+					 SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(p->ctx, on_new_session);
+	SSL_CTX_set_default_passwd_cb(p->ctx, no_passphrase);
+	if (SSL_CTX_dane_enable(p->ctx) != 1)
+		BUG("OpenSSL has no DANE");
+}
+
+struct tls_policy *tls_policy_new(const struct conf_server *server, char **error)
+{
+	struct tls_policy *p = xcalloc(1, sizeof(*p));
+
+	ERR_clear_error();
+	p->port = server->port;
+	p->min_version = server->tls_min_version;
+	p->saved = xcalloc(TLS_SESSIONS, sizeof(*p->saved));
+	p->ctx = SSL_CTX_new(TLS_client_method());
+	if (!p->ctx)
+		BUG("SSL_CTX_new failed");
+	set_options(p);
+	load_pins(p, &server->tls_fingerprints);
+	*error = load_files(p, server);
+	if (*error)
+		tls_policy_free(&p);
+	return p;
+}
+
+void tls_policy_free(struct tls_policy **policy)
+{
+	struct tls_policy *p = *policy;
+
+	if (!p)
+		return;
+	for (unsigned i = 0; i < TLS_SESSIONS; i++)
+		SSL_SESSION_free(p->saved[i].session);
+	SSL_CTX_free(p->ctx);
+	free(p->saved);
+	free(p->pin);
+	free(p);
+	*policy = NULL;
+}
