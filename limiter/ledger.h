@@ -1,47 +1,16 @@
-/* ledger.h - what each server has used up, in memory and, before anyone is told, in db/limits. */
+/* ledger.h - what each scope has used up, in memory and, before anyone is told, in db/limits. */
 #ifndef LIMITER_LEDGER_H
 #define LIMITER_LEDGER_H
 #include "lib/store.h"
+#include "limiter/account.h"
 #include "limiter/timebase.h"
-#include "limiter/window.h"
 
-enum limit_unit { UNIT_MESSAGES, UNIT_RECIPIENTS, UNIT_COUNT };
-
-/* One limit as configured. */
-struct limit_spec {
-	const char *text; /* as written, for people; borrowed while the ledger lives */
-	enum limit_unit unit;
-	uint64_t amount, width_ms;
-};
-
-struct account_spec {
-	const char *server; /* copied */
-	unsigned limit_count;
-	const struct limit_spec *limit;
-};
-
-/*
- * A limit in force, or one that the configuration no longer has: that one goes on counting without limiting, for as
- * long as its window is wide, so that a limit taken out by mistake comes back with its counts.
- */
-struct account_limit {
-	const char *text;
-	enum limit_unit unit;
-	struct window *window;
-	int64_t dormant_since; /* limiter time; 0: in force */
-	bool is_known;         /* the database has it */
-};
-
-/* One server's. What is outstanding was granted and not yet settled. */
-struct account {
-	char *server;
-	struct account_limit *limit;
-	unsigned limit_count;
-	uint64_t outstanding[UNIT_COUNT]; /* granted by us to the present scheduler, or adopted by it */
-	uint64_t inherited[UNIT_COUNT];   /* from before we or the scheduler were restarted; waits for ADOPT */
-	struct account *next_changed;
-	bool is_changed;
-};
+/* Names of the scopes that are not servers; a server's is its own. The rest follows the colon. */
+#define SCOPE_SENDER      "sender:"
+#define SCOPE_DESTINATION "destination:"
+#define SCOPE_ROUTE       "route:"
+#define SCOPE_INSTANCE    "instance:"
+enum { SCOPE_NAME_MAX = 330 };
 
 struct ledger;
 
@@ -49,14 +18,17 @@ struct ledger_options {
 	const char *dir; /* the environment's folder */
 	unsigned account_count;
 	const struct account_spec *account;
+	const struct account_spec *sender; /* of each sender's account; NULL: senders have no limits. Borrowed */
+	unsigned sender_max;               /* so many are told apart at the same time; 0: the default */
+	bool are_counts_lost;              /* of new accounts all is taken to be used up */
 	const char *boot_id;
 	int64_t boot_ms, wall_ms;
 };
 
 /*
- * Servers and limits may differ from last time. Of two limits of the same unit and width the lower counts. Counts go
- * with (server, unit, width): a changed amount keeps them. A new width takes over the charges of the server's window of
- * the same unit that reaches back far enough, or else of the one that reaches back farthest.
+ * Servers and limits may differ from last time. Counts go with (name, kind, unit, width): a changed amount keeps them.
+ * A new width takes over the charges of the account's window of the same unit that reaches back far enough, or else of
+ * the one that reaches back farthest.
  *
  * As store_open(); DAMAGED also when durable records are gone or unreadable: no counter may silently be too low. *why,
  * in words, is static; *out is set for OPENED and CREATED only.
@@ -64,10 +36,19 @@ struct ledger_options {
 enum store_open_result ledger_open(struct ledger **out, const struct ledger_options *o, const char **why) MUST_CHECK;
 void ledger_close(struct ledger **l); /* what was not committed is lost: commit first */
 
-int64_t ledger_now(struct ledger *l, int64_t boot_ms);              /* limiter time */
-struct account *ledger_find(struct ledger *l, struct slice server); /* NULL: unknown, or without limits */
+int64_t ledger_now(struct ledger *l, int64_t boot_ms); /* limiter time */
+/* How far the wall clock is ahead of limiter time; 0 until told. Calendars follow it. */
+void ledger_set_wall(struct ledger *l, int64_t now, int64_t wall_ms);
+struct moment ledger_moment(const struct ledger *l, int64_t now);
+
+struct account *ledger_find(struct ledger *l, struct slice name); /* NULL: unknown, or without limits */
+/*
+ * Finds or makes. Beyond sender_max, senders whose windows are empty are forgotten; when there are none, newcomers share
+ * one account until it is idle again: fewer permits, never too many. NULL: senders have no limits.
+ */
+struct account *ledger_get_sender(struct ledger *l, struct slice name, struct moment t);
 unsigned ledger_account_count(const struct ledger *l);
-struct account *ledger_account(struct ledger *l, unsigned index);
+struct account *ledger_account(struct ledger *l, unsigned index); /* the configured ones first, in order of name */
 void ledger_touch(struct ledger *l, struct account *a); /* call after every change of an account */
 bool ledger_has_changes(const struct ledger *l);
 /*

@@ -1,34 +1,40 @@
 /*
  * limiter - says how many messages may go through a server now
  *
- * One process per instance, asked by the scheduler before every transaction through a server that has limits. It knows
- * no mail: a server's name, two numbers, and windows of time. Runs as `user`, chrooted to SPOOL/db/limits, which holds
- * its counters and nothing else; no network, no secrets.
+ * One process per instance, asked by the scheduler before every transaction that falls under limits. It knows no mail:
+ * names of scopes (a server, a destination, a sender ...), numbers, and windows of time. Runs as `user`, chrooted to
+ * SPOOL/db/limits, which holds its counters and nothing else; no network, no secrets.
  *
  * The scheduler sends, the limiter answers; request ids are the scheduler's, one row for all kinds:
  *
- *   PERMIT_ASK { request, server, messages, recipients }
- *   PERMIT     { request, server, messages, recipients, free_at, limit }
- *       As many as fit every limit of the server (see permits_ask()), durable before it is said. They count
+ *   PERMIT_ASK { request, scopes, class, messages, recipients, first }
+ *   PERMIT     { request, messages, recipients, free_at, limit, scope_at }
+ *       As many as fit every limit of all the scopes (see permits_ask()), durable before it is said. They count
  *       against every limit, without expiring, until they are settled: settle soon, whatever came of them.
- *       Nothing granted: `limit` is the one in the way, free_at when to ask again, as the wall clock now reads (0:
- *       never). It supposes that what is under way is used; a refund that was settled may make room earlier. A
- *       message with more recipients than a limit's whole amount has to be sent in parts.
+ *       Nothing granted: `limit` of the scope number `scope_at` is the one in the way, free_at when to ask again, as
+ *       the wall clock now reads (0: never). It supposes that what is under way is used; a refund that was settled may
+ *       make room earlier. A message with more recipients than a limit's whole amount has to be sent in parts.
  *
- *   SETTLE     { request, server, used_*, refund_* }
+ *   SETTLE     { request, scopes, class, used_*, refund_* }
  *   SETTLED    { request }
  *       Used: the server saw MAIL FROM, or nobody knows. Refunded: it never saw it. Any part of what was granted,
  *       of several grants at once too; the time of settlement is the time of use.
  *
- *   ADOPT      { request, server, messages, recipients }
+ *   ADOPT      { request, scope, class, messages, recipients }
  *   SETTLED    { request }
- *       Due once for each server with limits whenever either process was started anew: this much of what was granted
- *       is still under way, or is in a SETTLE without an answer, which is then repeated. All else is taken as used
- *       now. What is settled beyond what is outstanding counts as used all the same: no error opens a window.
+ *       Due once for each scope with something under way whenever either process was started anew: this much of what
+ *       was granted is still under way, or is in a SETTLE without an answer, which is then repeated. One without a
+ *       scope ends it: all else is taken as used now. What is settled beyond what is outstanding counts as used all
+ *       the same: no error opens a window.
  *
- *   LIMIT_QUERY { request, server }
- *   LIMIT_STATE { request, server, limit, is_recipients, window_ms, used, allowed, free_at, last }
- *       One for each limit, `used` with what is under way; a server without limits gets one with an empty limit.
+ *   LIMIT_QUERY { request, scope, from }
+ *   LIMIT_STATE { request, scope, limit, is_recipients, window_ms, used, allowed, free_at, last, next }
+ *       One for each limit, `used` with what is under way; a scope without limits gets one with an empty limit.
+ *
+ *   LIMIT_CORRECT   { request, scope, limit, what, used }
+ *   LIMIT_CORRECTED { request, is_done, before, text }
+ *       See permits_correct(). With damaged counters a correction of a scope begins new ones, in which everything else
+ *       is taken to be used up.
  *
  * A request may be repeated until 2048 later ones of its kind were sent: the answer is the same and counts once.
  *
@@ -41,6 +47,7 @@
 #include "lib/log.h"
 #include "lib/proc.h"
 #include "limiter/permits.h"
+#include "limiter/setup.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -50,7 +57,8 @@ enum {
 	TROUBLE_RETRY_MS = 60000,   /* no counters: when the scheduler is told to ask again */
 	HELD_PAUSE_BYTES = 1 << 19, /* answers that wait for disk or pipe: read nothing new */
 	HELD_MAX_BYTES = 1 << 22,
-	LIMIT_TEXT_MAX = 64
+	LIMIT_TEXT_MAX = 64,
+	STATES_PER_PORTION = 400 /* of an answer to a LIMIT_QUERY for all */
 };
 
 struct limiter {
@@ -59,6 +67,7 @@ struct limiter {
 	uint32_t partner;      /* the scheduler's generation */
 	struct ledger *ledger; /* NULL: no limits at all, no counters (trouble), or ending */
 	struct permits *permits;
+	struct setup *setup; /* what the configuration says of limits */
 	struct loop_timer *retry;
 	struct buf held;     /* packets that wait until what they say is durable: u16 length, bytes */
 	const char *trouble; /* why nothing can be granted, for people; NULL: all is well */
@@ -139,11 +148,14 @@ static void on_retry(void *arg)
 
 static int64_t now_of(struct limiter *l)
 {
-	return ledger_now(l->ledger, clock_mono().ms);
+	int64_t now = ledger_now(l->ledger, clock_mono().ms);
+
+	ledger_set_wall(l->ledger, now, clock_wall().ms);
+	return now;
 }
 
 /* Limiter time as the wall clock reads it now: what the other side compares with. */
-static uint64_t to_wall(struct limiter *l, int64_t now, int64_t at)
+static uint64_t to_wall(int64_t now, int64_t at)
 {
 	return at <= 0 ? 0 : (uint64_t)(clock_wall().ms + (at - now));
 }
@@ -162,7 +174,6 @@ static void refuse(struct limiter *l, const struct msg_permit_ask *ask, const ch
 {
 	struct msg_head head = channel_head(l->scheduler);
 	struct msg_permit m = { .request = ask->request,
-				.server = ask->server,
 				.free_at = (uint64_t)(clock_wall().ms + delay_ms),
 				.limit = short_text(why) };
 	struct packet p;
@@ -190,19 +201,21 @@ static bool on_permit_ask(struct limiter *l, const struct packet *packet)
 		return true;
 	}
 	if (l->ledger) {
+		struct permit_wish wish = { ask.scopes, ask.class ? CLASS_HIGH : CLASS_USUAL, ask.messages, ask.recipients,
+					    ask.first };
+
 		now = now_of(l);
-		permit = permits_ask(l->permits, now, ask.request, ask.server, ask.messages, ask.recipients);
+		permit = permits_ask(l->permits, now, ask.request, &wish);
 	} else {
-		permit = (struct permit){ ask.messages, ask.recipients, 0, "" };
+		permit = (struct permit){ ask.messages, ask.recipients, 0, "", 0 };
 	}
 	msg_encode_permit(&p, &head,
-			  &(struct msg_permit){ ask.request,
-						ask.server,
-						permit.messages,
-						permit.recipients,
-						to_wall(l, now, permit.free_at),
-						short_text(permit.limit),
-						{} });
+			  &(struct msg_permit){ .request = ask.request,
+						.messages = permit.messages,
+						.recipients = permit.recipients,
+						.free_at = to_wall(now, permit.free_at),
+						.limit = short_text(permit.limit),
+						.scope_at = (uint8_t)permit.scope_at });
 	hold(l, &p);
 	return true;
 }
@@ -225,7 +238,7 @@ static bool on_settle(struct limiter *l, const struct packet *packet)
 		return false;
 	s = (struct settlement){ { m.used_messages, m.used_recipients }, { m.refund_messages, m.refund_recipients } };
 	if (l->ledger)
-		permits_settle(l->permits, now_of(l), m.request, m.server, &s);
+		permits_settle(l->permits, now_of(l), m.request, m.scopes, m.class ? CLASS_HIGH : CLASS_USUAL, &s);
 	hold_settled(l, m.request);
 	return true;
 }
@@ -237,58 +250,122 @@ static bool on_adopt(struct limiter *l, const struct packet *packet)
 	if (!msg_decode_adopt(packet, &m))
 		return false;
 	if (l->ledger)
-		permits_adopt(l->permits, now_of(l), m.request, m.server, m.messages, m.recipients);
+		permits_adopt(l->permits, now_of(l), m.request, m.scope, m.class ? CLASS_HIGH : CLASS_USUAL, m.messages,
+			      m.recipients);
 	hold_settled(l, m.request);
 	return true;
 }
 
-static void hold_state(struct limiter *l, struct msg_limit_state *m, const struct account *a,
-		       const struct account_limit *limit)
+static void hold_state(struct limiter *l, struct msg_limit_state *m, const struct account *a, struct account_limit *limit)
 {
 	struct msg_head head = channel_head(l->scheduler);
-	uint64_t outstanding = a->outstanding[limit->unit] + a->inherited[limit->unit];
-	int64_t now = now_of(l), free_at = window_free_at(limit->window, now, outstanding, 1);
+	struct moment t = ledger_moment(l->ledger, now_of(l));
+	int64_t free_at = limit_free_at(a, limit, t, 1);
 	struct packet p;
 
+	m->scope = slice_of(a->name);
 	m->limit = short_text(limit->text);
 	m->is_recipients = limit->unit == UNIT_RECIPIENTS;
-	m->window_ms = window_width_ms(limit->window);
-	m->used = window_used(limit->window, now) + outstanding;
-	m->allowed = window_amount(limit->window);
-	m->free_at = free_at > now ? to_wall(l, now, free_at) : 0;
+	m->window_ms = limit->width_ms;
+	m->used = limit_used(limit, t) + account_outstanding(a, limit);
+	m->allowed = limit->amount;
+	m->free_at = free_at > t.now ? to_wall(t.now, free_at) : 0;
 	msg_encode_limit_state(&p, &head, m);
 	hold(l, &p);
+}
+
+/* What people see: not what a reserve leaves, no warm-up that is over. */
+static bool is_shown(const struct account_limit *limit)
+{
+	return limit->dormant_since == 0 && !(limit->kind & LIMIT_USUAL) && limit->amount != UINT64_MAX;
+}
+
+static unsigned hold_states(struct limiter *l, struct msg_limit_state *m, struct account *a)
+{
+	unsigned count = 0;
+
+	if (account_advance(a, ledger_moment(l->ledger, now_of(l))))
+		ledger_touch(l->ledger, a);
+	for (unsigned i = 0; i < a->limit_count; i++)
+		if (is_shown(&a->limit[i])) {
+			hold_state(l, m, a, &a->limit[i]);
+			count++;
+		}
+	return count;
 }
 
 static bool on_limit_query(struct limiter *l, const struct packet *packet)
 {
 	struct msg_head head = channel_head(l->scheduler);
 	struct msg_limit_query query;
-	struct msg_limit_state m = { 0 };
-	const struct account *a;
-	unsigned left = 0;
+	struct msg_limit_state m = { 0 }, end = { .last = 1 };
+	struct account *a;
+	unsigned count = 0, all = l->ledger ? ledger_account_count(l->ledger) : 0, at;
 	struct packet p;
 
 	if (!msg_decode_limit_query(packet, &query))
 		return false;
-	m.request = query.request;
-	m.server = query.server;
-	m.limit = slice_of("");
-	a = l->ledger ? ledger_find(l->ledger, query.server) : NULL;
-	for (unsigned i = 0; a && i < a->limit_count; i++)
-		left += a->limit[i].dormant_since == 0;
-	for (unsigned i = 0; a && i < a->limit_count; i++)
-		if (a->limit[i].dormant_since == 0) {
-			m.last = --left == 0;
-			hold_state(l, &m, a, &a->limit[i]);
-		}
-	if (!m.last) {
-		m.last = 1;
-		if (l->trouble)
-			m.limit = short_text(l->trouble);
-		msg_encode_limit_state(&p, &head, &m);
-		hold(l, &p);
+	m.request = end.request = query.request;
+	end.scope = query.scope;
+	end.limit = l->trouble ? short_text(l->trouble) : slice_of("");
+	if (query.scope.len > 0) {
+		a = l->ledger ? ledger_find(l->ledger, query.scope) : NULL;
+		if (a)
+			(void)hold_states(l, &m, a);
+	} else {
+		for (at = query.from; at < all && count < STATES_PER_PORTION; at++)
+			count += hold_states(l, &m, ledger_account(l->ledger, at));
+		end.next = at;
+		end.last = at < all ? 2 : 1;
 	}
+	msg_encode_limit_state(&p, &head, &end);
+	hold(l, &p);
+	return true;
+}
+
+/* --- corrections --- */
+
+/* Sets the damaged files aside and begins anew, with everything used up: the operator knows of one scope only. */
+static bool begin_anew(struct limiter *l, const char **why)
+{
+	enum store_open_result result = STORE_FAILED;
+
+	*why = "the damaged files cannot be moved away";
+	if (store_set_aside(".") < 0) {
+		log_error("limits: cannot move the damaged counters away: %s", strerror(errno));
+		return false;
+	}
+	result = setup_open(l->setup, &l->ledger, l->boot_id, true, why);
+	if (result != STORE_CREATED)
+		return false;
+	l->permits = permits_new(l->ledger);
+	l->trouble = NULL;
+	log_warn("limits: new counters; all limits are taken to be used up but those that are reset or set");
+	return true;
+}
+
+static bool on_limit_correct(struct limiter *l, const struct packet *packet)
+{
+	struct msg_head head = channel_head(l->scheduler);
+	struct msg_limit_corrected answer = { .text = slice_of("") };
+	struct msg_limit_correct m;
+	const char *why = "";
+	struct packet p;
+
+	if (!msg_decode_limit_correct(packet, &m) || m.what > CORRECT_FULL)
+		return false;
+	answer.request = m.request;
+	if (l->trouble && m.what != CORRECT_FULL && !begin_anew(l, &why))
+		answer.text = slice_of(why);
+	else if (!l->ledger)
+		answer.text = slice_of("no limits are configured");
+	else if (permits_correct(l->permits, now_of(l), m.scope, m.limit, (enum correction)m.what, m.used,
+				 &answer.before))
+		answer.is_done = 1;
+	else
+		answer.text = slice_of("there is no such limit");
+	msg_encode_limit_corrected(&p, &head, &answer);
+	hold(l, &p);
 	return true;
 }
 
@@ -336,6 +413,8 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 		return on_adopt(l, packet);
 	case MSG_LIMIT_QUERY:
 		return on_limit_query(l, packet);
+	case MSG_LIMIT_CORRECT:
+		return on_limit_correct(l, packet);
 	default:
 		return false;
 	}
@@ -343,7 +422,7 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 
 /* --- start and end --- */
 
-/* For the time base; out of reach once in the jail. Without it every start counts as a reboot. */
+/* Boot id and time zones are out of reach once in the jail. Without the former every start counts as a reboot. */
 static int before_jail(struct proc *p)
 {
 	struct limiter *l = xcalloc(1, sizeof(*l));
@@ -355,36 +434,9 @@ static int before_jail(struct proc *p)
 	l->boot_id[len > 0 ? len : 0] = 0;
 	l->boot_id[strcspn(l->boot_id, "\n")] = 0;
 	l->proc = p;
+	l->setup = setup_new(proc_conf(p));
 	proc_set_context(p, l);
 	return 0;
-}
-
-/* Limits of the configuration that limit something. A calendar window counts as a rolling one of its length: stricter.
- */
-static unsigned gather_limits(const struct conf_limits *from, struct limit_spec *to)
-{
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < from->count; i++) {
-		const struct conf_limit *c = &from->limit[i];
-
-		if (c->is_unlimited || c->window_ms == 0)
-			continue;
-		to[count++] = (struct limit_spec){ c->text, c->is_recipients ? UNIT_RECIPIENTS : UNIT_MESSAGES,
-						   c->amount, c->window_ms };
-	}
-	return count;
-}
-
-static enum store_open_result open_ledger(struct limiter *l, const struct account_spec *spec, unsigned count,
-					  const char **why)
-{
-	struct ledger_options o = { ".", count, spec, l->boot_id, clock_mono().ms, clock_wall().ms };
-	enum store_open_result result = ledger_open(&l->ledger, &o, why);
-
-	if (l->ledger)
-		l->permits = permits_new(l->ledger);
-	return result;
 }
 
 /* 0, or the exit status. */
@@ -409,9 +461,8 @@ static int judge_opening(struct limiter *l, enum store_open_result result, const
 		l->trouble = "the counters in db/limits cannot be opened";
 		break;
 	}
-	log_error("limits: %s (%s): nothing is sent through servers with limits. To begin with all counters at zero: "
-		  "stop, move "
-		  "the files in db/limits of the spool elsewhere, start",
+	log_error("limits: %s (%s): nothing is sent where limits hold. `postern limits reset SERVER` or `postern limits set` "
+		  "begin new counters, in which all others are taken to be used up",
 		  l->trouble, why);
 	return 0;
 }
@@ -419,26 +470,22 @@ static int judge_opening(struct limiter *l, enum store_open_result result, const
 static int after_jail(struct proc *p)
 {
 	struct limiter *l = proc_context(p);
-	const struct conf *c = proc_conf(p);
-	struct account_spec *spec = xcalloc(c->server_count + 1, sizeof(*spec));
-	unsigned limited = 0;
+	enum store_open_result result;
 	const char *why = "";
 	int status = 0;
 
-	for (unsigned i = 0; i < c->server_count; i++) {
-		const struct conf_limits *from = &c->server[i].limits;
-		struct limit_spec *to = xcalloc(from->count + 1, sizeof(*to));
-
-		spec[i] = (struct account_spec){ c->server[i].name, gather_limits(from, to), to };
-		limited += spec[i].limit_count > 0;
-	}
 	buf_init(&l->held, HELD_MAX_BYTES);
 	l->retry = loop_timer_new(proc_loop(p), on_retry, l);
-	if (limited > 0)
-		status = judge_opening(l, open_ledger(l, spec, c->server_count, &why), why);
-	for (unsigned i = 0; i < c->server_count; i++)
-		free((void *)(uintptr_t)spec[i].limit);
-	free(spec);
+	if (setup_missing_zone(l->setup)) {
+		l->trouble = "a limit's time zone is not known on this host";
+		log_error("limits: the time zone %s is not known on this host: nothing is sent where limits hold",
+			  setup_missing_zone(l->setup));
+	} else if (setup_has_limits(l->setup)) {
+		result = setup_open(l->setup, &l->ledger, l->boot_id, false, &why);
+		status = judge_opening(l, result, why);
+		if (l->ledger)
+			l->permits = permits_new(l->ledger);
+	}
 	if (status != 0)
 		return status;
 	l->scheduler = proc_channel(p, 0, "scheduler", on_packet, l);

@@ -4,18 +4,33 @@
 #include "limiter/ledger.h"
 
 /* How many of the latest requests of each kind are remembered, to answer a repeated one alike. */
-enum { PERMITS_REMEMBERED = 2048 };
+enum { PERMITS_REMEMBERED = 2048, PERMITS_SCOPES_MAX = 8 };
 
 struct permits;
+
+/* What is asked for: every limit of every scope is looked at and debited together, or none. */
+struct permit_wish {
+	struct slice scopes; /* names, a line feed between two */
+	enum mail_class class;
+	uint32_t messages, recipients;
+	uint32_t first; /* recipients that the first of the messages has: fewer are of no use. 0 counts as 1 */
+};
 
 struct permit {
 	uint32_t messages, recipients; /* both 0: nothing now */
 	int64_t free_at;               /* limiter time when to ask again; 0: never, the amount is 0 */
-	const char *limit; /* that stands in the way, as written; "" when granted. Borrowed from the ledger */
+	const char *limit; /* that stands in the way, as written; "" when granted. Borrowed from the configuration */
+	unsigned scope_at; /* and whose it is: position in the scopes */
 };
 
 struct settlement {
 	uint32_t used[UNIT_COUNT], refunded[UNIT_COUNT];
+};
+
+enum correction {
+	CORRECT_SET,  /* so much of this limit was used, in all */
+	CORRECT_RESET, /* nothing was used */
+	CORRECT_FULL  /* the provider says that it is used up: of the limit that is nearest to it */
 };
 
 struct permits *permits_new(struct ledger *ledger_borrowed);
@@ -24,15 +39,24 @@ void permits_free(struct permits **p);
 /* The scheduler was started anew: what it had outstanding waits for its ADOPT, requests begin anew. */
 void permits_change_partner(struct permits *p);
 /*
- * Every limit of the server is looked at and debited together. Granted are as many messages and as many recipients as
- * fit, at least one of each; to a request for a single message all its recipients or, when they are more than a limit's
- * whole amount, that amount once the window is empty. A server that has no limits gets what it asks for.
+ * Granted are as many messages and as many recipients as fit, at least one message and the first's recipients (when
+ * those are more than a limit's whole amount, that amount once the window is empty). Scopes that have no limits give
+ * what is asked for.
  */
-struct permit permits_ask(struct permits *p, int64_t now, uint32_t request, struct slice server, uint32_t messages,
-			  uint32_t recipients);
+struct permit permits_ask(struct permits *p, int64_t now, uint32_t request, const struct permit_wish *wish);
 /* What became of permits, in part or in whole; a repeated request changes nothing. */
-void permits_settle(struct permits *p, int64_t now, uint32_t request, struct slice server, const struct settlement *s);
-/* Of what was inherited this much is still under way; the rest is taken as used now. */
-void permits_adopt(struct permits *p, int64_t now, uint32_t request, struct slice server, uint32_t messages,
-		   uint32_t recipients);
+void permits_settle(struct permits *p, int64_t now, uint32_t request, struct slice scopes, enum mail_class class,
+		    const struct settlement *s);
+/*
+ * Of what was inherited this much is still under way in one scope; the rest of it is taken as used now. With an empty
+ * scope: that was all, what other scopes inherited is used, too.
+ */
+void permits_adopt(struct permits *p, int64_t now, uint32_t request, struct slice scope, enum mail_class class,
+		   uint32_t messages, uint32_t recipients);
+/*
+ * By hand, or by a provider's word. `limit` as written in the configuration; empty, but for SET: all of the scope's.
+ * False: there is no such scope or limit. *before: what had been used of the (first) limit.
+ */
+bool permits_correct(struct permits *p, int64_t now, struct slice scope, struct slice limit, enum correction what,
+		     uint64_t used, uint64_t *before) MUST_CHECK;
 #endif

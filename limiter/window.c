@@ -72,6 +72,11 @@ uint64_t window_amount(const struct window *w)
 	return w->amount;
 }
 
+void window_set_amount(struct window *w, uint64_t amount)
+{
+	w->amount = amount;
+}
+
 uint64_t window_width_ms(const struct window *w)
 {
 	return w->width_ms;
@@ -209,6 +214,16 @@ int64_t window_free_at(struct window *w, int64_t now, uint64_t outstanding, uint
 		excess -= e->count;
 	}
 	return expiry_ms(w, grain_of(w, now)); /* what is outstanding has to go, too */
+}
+
+/* Chunks are left whole: what comes next begins one of its own, and the old ones go from the disk. */
+void window_clear(struct window *w)
+{
+	if (w->len > 0)
+		w->head_seq = ((w->head_seq + w->len - 1) / WINDOW_CHUNK_ENTRIES + 1) * WINDOW_CHUNK_ENTRIES;
+	w->head = w->len = 0;
+	w->sum = 0;
+	w->unsaved_seq = w->head_seq;
 }
 
 /* A charge from somewhere else, which was stamped somewhere within [stamp * grain_ms, (stamp + 1) * grain_ms). */

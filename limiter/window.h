@@ -12,6 +12,7 @@ enum { WINDOW_EXACT_MAX = 10000, WINDOW_BUCKETS = 288, WINDOW_CHUNK_ENTRIES = 32
 struct window *window_new(uint64_t amount, uint64_t width_ms);
 void window_free(struct window **w);
 uint64_t window_amount(const struct window *w);
+void window_set_amount(struct window *w, uint64_t amount); /* how it counts stays as it is */
 uint64_t window_width_ms(const struct window *w);
 size_t window_memory_bytes(const struct window *w);
 
@@ -28,6 +29,7 @@ uint64_t window_room(struct window *w, int64_t now, uint64_t outstanding); /* ho
  * never because it is more than the amount.
  */
 int64_t window_free_at(struct window *w, int64_t now, uint64_t outstanding, uint64_t need);
+void window_clear(struct window *w); /* nothing was used */
 /* Every charge of `from` that still counts there, as late as it may have been: never earlier than it was. */
 void window_copy_charges(struct window *w, const struct window *from, int64_t now);
 

@@ -21,6 +21,8 @@ server "isp" {{
 }}
 server "free" {{ host = "smtp.example.net" }}
 """
+OTHER = 'server "other" { host = "smtp.example.com" limits = { "7/hour" } }\n'
+SET, RESET, FULL = 0, 1, 2
 
 
 class Limiter(Child):
@@ -36,7 +38,8 @@ class Limiter(Child):
         if options.get("identity"):
             os.chown(counters, *options["identity"])
         quoted = ", ".join(f'"{limit}"' for limit in limits)
-        super().__init__("limiter", CONF.format(limits=quoted), folder, **options)
+        conf = CONF.format(limits=quoted) + options.pop("more", OTHER)
+        super().__init__("limiter", conf, folder, **options)
 
     def restart(self):
         self.kill()
@@ -47,13 +50,15 @@ class Limiter(Child):
         if request is None:
             self.request += 1
             request = self.request
-        self.send("PERMIT_ASK", request=request, server=server, messages=messages, recipients=recipients or messages)
+        recipients = recipients or messages
+        self.send("PERMIT_ASK", request=request, scopes=server, messages=messages, recipients=recipients,
+                  first=recipients if messages == 1 else 1, **{"class": 0})
         return request
 
     def permit(self, messages, recipients=None, server="isp"):
         request = self.ask(messages, recipients, server)
         name, permit = self.receive()
-        assert (name, permit["request"], permit["server"]) == ("PERMIT", request, server)
+        assert (name, permit["request"], permit["scope_at"]) == ("PERMIT", request, 0)
         return permit
 
     def permit_or_none(self):
@@ -70,21 +75,28 @@ class Limiter(Child):
         assert (name, answer["request"]) == ("SETTLED", self.request)
 
     def settle(self, used=0, refunded=0, server="isp"):
-        self.settled("SETTLE", server=server, used_messages=used, used_recipients=used, refund_messages=refunded,
+        self.settled("SETTLE", scopes=server, **{"class": 0}, used_messages=used, used_recipients=used, refund_messages=refunded,
                      refund_recipients=refunded)
 
     def adopt(self, messages, server="isp"):
-        self.settled("ADOPT", server=server, messages=messages, recipients=messages)
+        self.settled("ADOPT", scope=server, **{"class": 0}, messages=messages, recipients=messages)
+
+    def correct(self, what, scope="isp", limit="", used=0):
+        self.request += 1
+        self.send("LIMIT_CORRECT", request=self.request, scope=scope, limit=limit, what=what, used=used)
+        name, answer = self.receive()
+        assert (name, answer["request"]) == ("LIMIT_CORRECTED", self.request)
+        return answer
 
     def states(self, server="isp"):
         self.request += 1
-        self.send("LIMIT_QUERY", request=self.request, server=server)
+        self.send("LIMIT_QUERY", request=self.request, scope=server, **{"from": 0})
         states = []
         while not states or not states[-1]["last"]:
             name, state = self.receive()
             assert (name, state["request"]) == ("LIMIT_STATE", self.request)
             states.append(state)
-        return states
+        return states[:-1] or states
 
 
 @pytest.fixture
@@ -118,7 +130,7 @@ def test_permits_are_granted_settled_and_shown(limiter):
 
 
 def test_server_without_limits_is_free_and_needs_no_database(limiter, tmp_path):
-    child = limiter("unlimited")
+    child = limiter("unlimited", more="")
     for server in ("isp", "free"):
         assert child.permit(1000, server=server)["messages"] == 1000
     state, = child.states("free")
@@ -165,7 +177,8 @@ def test_new_scheduler_may_speak_before_master_tells_of_it(limiter):
     assert child.permit(9)["messages"] == 4
     child.tell_peer(PEER_ALIVE)                    # no news
     assert child.states()[0]["used"] == 10
-    child.send_raw(encode("PERMIT_ASK", old, child.generation, request=9, server="isp", messages=1, recipients=1))
+    child.send_raw(encode("PERMIT_ASK", old, child.generation, request=9, scopes="isp", messages=1, recipients=1,
+                          first=1, **{"class": 0}))
     child.settle(refunded=4)                       # the old one's question gets no answer
     assert child.states()[0]["used"] == 6
 
@@ -193,14 +206,16 @@ def test_damaged_counters_grant_nothing_and_say_so(limiter, tmp_path, damage):
         assert (permit["messages"], permit["limit"]) == (0, "the counters in db/limits are damaged")
         assert permit["free_at"] > time.time() * 1000
         assert child.permit(3, server="free")["messages"] in (0, 3)
-        assert "nothing is sent through servers with limits" in child.log()
+        assert "nothing is sent where limits hold" in child.log()
         assert not child.has_ended()
-    child.kill()
-    for path in counters.iterdir():                # what the log line tells the operator to do
-        path.unlink()
-    child.restart()
+    assert child.correct(RESET)["is_done"]         # what the log line tells the operator to do
     assert child.permit(20)["messages"] == 10
-    assert "new counters, all at zero" in child.log()
+    assert child.permit(1, server="other")["limit"] == "7/hour"    # nobody knows what was used of it
+    assert list(counters.glob("damaged-*"))
+    child.restart()
+    assert child.permit(1, server="other")["limit"] == "7/hour"
+    assert child.correct(SET, "other", "7/hour", used=5)["is_done"]
+    assert child.permit(9, server="other")["messages"] == 2
 
 
 def check_no_span_over(sent, amount, seconds):
@@ -262,9 +277,9 @@ def test_hundred_thousand_durable_permits_a_second(limiter):
     rounds, batch, answers = 10000, 50, 0
     packets = []
     for i in range(rounds):
-        packets.append(encode("PERMIT_ASK", child.us, child.generation, request=2 * i + 1, server="isp", messages=batch,
+        packets.append(encode("PERMIT_ASK", child.us, child.generation, request=2 * i + 1, scopes="isp", first=1, **{"class": 0}, messages=batch,
                               recipients=batch))
-        packets.append(encode("SETTLE", child.us, child.generation, request=2 * i + 2, server="isp",
+        packets.append(encode("SETTLE", child.us, child.generation, request=2 * i + 2, scopes="isp", **{"class": 0},
                               used_messages=batch, used_recipients=batch, refund_messages=0, refund_recipients=0))
     to_child, from_child = child.pipes[0]
     start = time.monotonic()

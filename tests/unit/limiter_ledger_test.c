@@ -45,8 +45,8 @@ static int tear_down(void **state)
 /* One boot throughout: the boot clock is the limiter's time less START. */
 static struct ledger *open_with(const struct limit_spec *limit, unsigned count, int64_t now)
 {
-	struct account_spec spec = { "isp", count, limit };
-	struct ledger_options o = { dir, count > 0, &spec, "boot", now - START, now };
+	struct account_spec spec = { .name = "isp", .limit_count = count, .limit = limit };
+	struct ledger_options o = { .dir = dir, .account_count = count > 0, .account = &spec, .boot_id = "boot", .boot_ms = now - START, .wall_ms = now };
 	struct ledger *l;
 	const char *why = "";
 
@@ -98,7 +98,7 @@ static void counts_survive_restart_and_new_amounts(void **state)
 		add(l, UNIT_RECIPIENTS, START + i * 1000, 5);
 		commit(l);
 	}
-	ledger_find(l, slice_of("isp"))->outstanding[UNIT_MESSAGES] = 7;
+	ledger_find(l, slice_of("isp"))->outstanding[CLASS_USUAL][UNIT_MESSAGES] = 7;
 	commit(l);
 	ledger_close(&l);
 	assert_null(l);
@@ -107,8 +107,8 @@ static void counts_survive_restart_and_new_amounts(void **state)
 	assert_int_equal(used(l, 0, START + 100000), 140);
 	assert_int_equal(used(l, 1, START + 100000), 140);
 	assert_int_equal(used(l, 2, START + 100000), 350);
-	assert_int_equal(ledger_find(l, slice_of("isp"))->inherited[UNIT_MESSAGES], 7);
-	assert_int_equal(ledger_find(l, slice_of("isp"))->outstanding[UNIT_MESSAGES], 0);
+	assert_int_equal(ledger_find(l, slice_of("isp"))->inherited[CLASS_USUAL][UNIT_MESSAGES], 7);
+	assert_int_equal(ledger_find(l, slice_of("isp"))->outstanding[CLASS_USUAL][UNIT_MESSAGES], 0);
 	commit(l);
 	ledger_close(&l);
 
@@ -249,8 +249,8 @@ static void damage_is_refused(void **state)
 {
 	static const struct limit_spec LIMITS[] = { M("1000/hour", 1000, HOUR) };
 	static const char *const KEYS[] = { "c", "sisp", "wisp" };
-	struct account_spec spec = { "isp", 1, LIMITS };
-	struct ledger_options o = { dir, 1, &spec, "boot", 5, START };
+	struct account_spec spec = { .name = "isp", .limit_count = 1, .limit = LIMITS };
+	struct ledger_options o = { .dir = dir, .account_count = 1, .account = &spec, .boot_id = "boot", .boot_ms = 5, .wall_ms = START };
 	struct store_options so = { dir, 1 << 20, 10 << 20, 0 };
 	const char *why = NULL;
 	struct ledger *l;
@@ -278,8 +278,8 @@ static void damage_is_refused(void **state)
 static void deleted_database_is_refused(void **state)
 {
 	static const struct limit_spec LIMITS[] = { M("1000/hour", 1000, HOUR) };
-	struct account_spec spec = { "isp", 1, LIMITS };
-	struct ledger_options o = { dir, 1, &spec, "boot", 5, START };
+	struct account_spec spec = { .name = "isp", .limit_count = 1, .limit = LIMITS };
+	struct ledger_options o = { .dir = dir, .account_count = 1, .account = &spec, .boot_id = "boot", .boot_ms = 5, .wall_ms = START };
 	const char *why = NULL;
 	char path[128];
 	struct ledger *l = open_with(LIMITS, 1, START);
@@ -300,7 +300,7 @@ static void thousands_of_servers_start_quickly(void **state)
 						    M("100000/week", 100000, 7 * DAY),
 						    R("1000000/month recipients", 1000000, 30 * (uint64_t)DAY) };
 	struct account_spec *spec = xcalloc(SERVERS, sizeof(*spec));
-	struct ledger_options o = { dir, SERVERS, spec, "boot", 0, START };
+	struct ledger_options o = { .dir = dir, .account_count = SERVERS, .account = spec, .boot_id = "boot", .boot_ms = 0, .wall_ms = START };
 	char name[16];
 	const char *why;
 	struct ledger *l;
@@ -309,7 +309,7 @@ static void thousands_of_servers_start_quickly(void **state)
 
 	for (unsigned i = 0; i < SERVERS; i++) {
 		snprintf(name, sizeof(name), "server-%u", i);
-		spec[i] = (struct account_spec){ xstrdup(name), ARRAY_LEN(LIMITS), LIMITS };
+		spec[i] = (struct account_spec){ .name = xstrdup(name), .limit_count = ARRAY_LEN(LIMITS), .limit = LIMITS };
 	}
 	assert_int_equal(ledger_open(&l, &o, &why), STORE_CREATED);
 	for (unsigned k = 0; k < 3; k++) {
@@ -332,7 +332,7 @@ static void thousands_of_servers_start_quickly(void **state)
 #endif
 	ledger_close(&l);
 	for (unsigned i = 0; i < SERVERS; i++)
-		free((void *)(uintptr_t)spec[i].server);
+		free((void *)(uintptr_t)spec[i].name);
 	free(spec);
 }
 

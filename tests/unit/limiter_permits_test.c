@@ -17,6 +17,20 @@ static struct ledger *ledger;
 static struct permits *permits;
 static uint32_t next_request;
 
+static struct permit ask_for(struct permits *p, int64_t now, uint32_t request, struct slice scope, uint32_t messages,
+			     uint32_t recipients)
+{
+	struct permit_wish wish = { scope, CLASS_USUAL, messages, recipients, messages == 1 ? recipients : 1 };
+
+	return permits_ask(p, now, request, &wish);
+}
+
+static void adopt_all(struct permits *p, int64_t now, uint32_t request, struct slice scope, uint32_t messages,
+		      uint32_t recipients)
+{
+	permits_adopt(p, now, request, scope, CLASS_USUAL, messages, recipients);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
 {
 	return remove(path);
@@ -25,8 +39,11 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 static void open_at(const struct limit_spec *limit, unsigned count, const char *boot_id, int64_t boot_ms,
 		    int64_t wall_ms)
 {
-	struct account_spec spec[] = { { "isp", count, limit }, { "free", 0, NULL } };
-	struct ledger_options o = { dir, ARRAY_LEN(spec), spec, boot_id, boot_ms, wall_ms };
+	struct account_spec spec[] = { { .name = "isp", .limit_count = count, .limit = limit }, { .name = "free" } };
+	struct ledger_options o = {
+		.dir = dir, .account_count = ARRAY_LEN(spec), .account = spec,
+		.boot_id = boot_id, .boot_ms = boot_ms, .wall_ms = wall_ms,
+	};
 	const char *why = "";
 
 	if (ledger_open(&ledger, &o, &why) > STORE_CREATED)
@@ -56,7 +73,7 @@ static int tear_down(void **state)
 
 static struct permit ask(int64_t now, uint32_t messages, uint32_t recipients)
 {
-	return permits_ask(permits, now, ++next_request, ISP, messages, recipients);
+	return ask_for(permits, now, ++next_request, ISP, messages, recipients);
 }
 
 static void settle(int64_t now, uint32_t used, uint32_t used_recipients, uint32_t refunded,
@@ -64,7 +81,7 @@ static void settle(int64_t now, uint32_t used, uint32_t used_recipients, uint32_
 {
 	struct settlement s = { { used, used_recipients }, { refunded, refunded_recipients } };
 
-	permits_settle(permits, now, ++next_request, ISP, &s);
+	permits_settle(permits, now, ++next_request, ISP, CLASS_USUAL, &s);
 }
 
 static void expect(struct permit got, uint32_t messages, uint32_t recipients, int64_t free_at, const char *limit)
@@ -125,7 +142,7 @@ static void servers_without_limits_are_free(void **state)
 
 	open_at(LIMITS, 1, "boot", 0, START);
 	for (unsigned i = 0; i < 5; i++)
-		expect(permits_ask(permits, START, ++next_request, slice_of("free"), 100, 200), 100, 200, 0, "");
+		expect(ask_for(permits, START, ++next_request, slice_of("free"), 100, 200), 100, 200, 0, "");
 }
 
 static void repeated_requests_count_once(void **state)
@@ -135,19 +152,19 @@ static void repeated_requests_count_once(void **state)
 
 	open_at(LIMITS, 1, "boot", 0, START);
 	for (unsigned i = 0; i < 3; i++)
-		expect(permits_ask(permits, START + i, 1, ISP, 6, 6), 6, 6, 0, "");
-	expect(permits_ask(permits, START, 2, ISP, 6, 6), 4, 6, 0, "");
+		expect(ask_for(permits, START + i, 1, ISP, 6, 6), 6, 6, 0, "");
+	expect(ask_for(permits, START, 2, ISP, 6, 6), 4, 6, 0, "");
 	for (unsigned i = 0; i < 3; i++)
-		permits_settle(permits, START, 3, ISP, &s);
-	expect(permits_ask(permits, START, 4, ISP, 6, 6), 1, 6, 0, "");
+		permits_settle(permits, START, 3, ISP, CLASS_USUAL, &s);
+	expect(ask_for(permits, START, 4, ISP, 6, 6), 1, 6, 0, "");
 	permits_change_partner(permits); /* a new scheduler counts from 1 */
 	for (unsigned i = 0; i < 3; i++)
-		permits_adopt(permits, START, 1, ISP, 3, 3);
-	expect(permits_ask(permits, START, 1, ISP, 6, 6), 0, 0, START + HOUR + 1, "10/hour");
+		adopt_all(permits, START, 1, ISP, 3, 3);
+	expect(ask_for(permits, START, 1, ISP, 6, 6), 0, 0, START + HOUR + 1, "10/hour");
 	/* 2 used, 5 taken as used when the scheduler adopted 3 of 8, 3 under way */
 	s = (struct settlement){ { 0, 0 }, { 3, 3 } };
-	permits_settle(permits, START + 5, 2, ISP, &s);
-	expect(permits_ask(permits, START + 6, 3, ISP, 6, 6), 3, 6, 0, "");
+	permits_settle(permits, START + 5, 2, ISP, CLASS_USUAL, &s);
+	expect(ask_for(permits, START + 6, 3, ISP, 6, 6), 3, 6, 0, "");
 }
 
 /* Until the scheduler has said what became of them, permits of its predecessor are neither free nor forgotten. */
@@ -166,7 +183,7 @@ static void what_was_under_way_counts_until_adopted(void **state)
 	open_at(LIMITS, 1, "boot", 50 * HOUR, START);
 	expect(ask(START + 50 * HOUR, 5, 5), 3, 5, 0, "");
 	settle(START + 50 * HOUR, 0, 0, 3, 5);
-	permits_adopt(permits, START + 51 * HOUR, ++next_request, ISP, 2, 2);
+	adopt_all(permits, START + 51 * HOUR, ++next_request, ISP, 2, 2);
 	expect(ask(START + 51 * HOUR, 5, 5), 3, 5, 0, ""); /* 5 taken as used now, 2 under way */
 	settle(START + 51 * HOUR, 2, 2, 3, 5);
 	expect(ask(START + 52 * HOUR, 5, 5), 3, 5, 0, "");
@@ -282,7 +299,7 @@ static void life_adopt(struct life *life, size_t forgotten)
 		sent_between(life, &life->flight[--life->flight_count]);
 	for (size_t i = 0; i < life->flight_count; i++)
 		recipients += life->flight[i].recipients;
-	permits_adopt(permits, now_of(life), ++next_request, ISP, (uint32_t)life->flight_count, recipients);
+	adopt_all(permits, now_of(life), ++next_request, ISP, (uint32_t)life->flight_count, recipients);
 	assert_int_equal(ledger_commit(ledger, life->real + life->wall_offset), STORE_OK);
 }
 
@@ -317,7 +334,7 @@ static void life_ask(struct life *life)
 {
 	uint32_t messages = 1 + (uint32_t)random_below(random_below(4) ? 3 : 100);
 	uint32_t each = 1 + (uint32_t)random_below(4), recipients = messages * each;
-	struct permit permit = permits_ask(permits, now_of(life), ++next_request, ISP, messages, recipients);
+	struct permit permit = ask_for(permits, now_of(life), ++next_request, ISP, messages, recipients);
 	uint32_t left = permit.recipients;
 
 	if (permit.messages == 0 && permit.free_at > now_of(life) && random_below(3) == 0)
