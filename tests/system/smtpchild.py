@@ -29,14 +29,20 @@ def id_text(number):
 
 
 def encode_hosts(hosts):
-    """[(name, [address, ...]), ...] as lib/hosts.c does."""
+    """[(name, [address, ...]), ...] as lib/hosts.c does. A third element: TLSA records [(usage, selector, matching, data),
+    ...], none for records of no use. A fourth: whose they are."""
     out = bytes([len(hosts)])
-    for preference, (name, addresses) in enumerate(hosts):
+    for preference, (name, addresses, *dane) in enumerate(hosts):
         raw = name.encode()
-        out += preference.to_bytes(2, "big") + b"\0" + bytes([len(raw)]) + raw + bytes([len(addresses)])
+        flags = 0 if not dane else 5 if dane[0] else 3
+        out += preference.to_bytes(2, "big") + bytes([flags, len(raw)]) + raw + bytes([len(addresses)])
         for address in addresses:
             six = ":" in address
             out += bytes([6 if six else 4]) + socket.inet_pton(socket.AF_INET6 if six else socket.AF_INET, address)
+        if flags == 5:
+            base = dane[1].encode() if len(dane) > 1 else b""
+            records = b"".join(bytes(numbers) + len(data).to_bytes(2, "big") + data for *numbers, data in dane[0])
+            out += bytes([len(base)]) + base + len(records).to_bytes(2, "big") + records
     return out
 
 
@@ -50,6 +56,7 @@ class Smtpout(Child):
         self.board = os.memfd_create("board", os.MFD_ALLOW_SEALING)
         os.ftruncate(self.board, 4096 * 16)
         text = f'hostname = "mail.here.example"\nspool = "{self.folder}/spool"\nlog = "stderr"\n{more}{servers}'
+        options.setdefault("extra", os.memfd_create("secrets"))     # nobody logs in
         super().__init__("smtpout", text, folder, boards=[self.board], **options)
 
     def queue(self, body, rcpts, sender="a@here.example", flags=None):
