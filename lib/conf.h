@@ -157,6 +157,11 @@ bool conf_check_files(const struct conf *c, struct conf_errors *errors) MUST_CHE
 void conf_free(struct conf **c);
 /* The file's accepted text, for the snapshot that children read. NULL with errors when unreadable. */
 char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors) MUST_CHECK;
+/*
+ * Overwrites the passwords in such a text, in place, with as many letters: all else, lines too, stays as it was. The text
+ * is one that conf_read() accepts.
+ */
+void conf_blank_secrets(char *text, size_t len);
 /* The line that set `field` (a member of c, of one of its servers ...), 0 when it has its default. */
 unsigned conf_line(const struct conf *c, const void *field);
 /* deny-addresses: true when the server may not connect to this address (AF_INET: 4 bytes, AF_INET6: 16). */

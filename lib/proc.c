@@ -388,7 +388,8 @@ static void handle_control(struct proc *p, const struct packet *packet)
 		begin_drain(p);
 		break;
 	default:
-		log_warn("unexpected %s from master", msg_name(head.type));
+		if (!p->spec->on_master || !p->spec->on_master(p, &head, packet))
+			log_warn("unexpected %s from master", msg_name(head.type));
 	}
 }
 

@@ -42,6 +42,8 @@ struct proc_spec {
 	void (*on_drain)(struct proc *p);   /* SIGTERM or DRAIN: finish, then proc_exit() */
 	void (*on_hand_over)(
 		struct proc *p); /* SIGHUP: make durable what is decided and proc_exit() at once; NULL: as drain */
+	/* What master says to this process alone; false: not understood. NULL: there is nothing of that kind. */
+	bool (*on_master)(struct proc *p, const struct msg_head *head, const struct packet *packet);
 	void (*on_peer)(struct proc *p, enum proc_role role, unsigned index, uint32_t generation, bool is_alive);
 };
 

@@ -20,6 +20,7 @@
 #include "master/heartbeat.h"
 #include "master/notify.h"
 #include "master/reload.h"
+#include "master/secrets.h"
 #include "master/status.h"
 #include "master/supervisor.h"
 #include <errno.h>
@@ -218,6 +219,7 @@ static void run(struct master *m)
 		loop_on_signal(m->loop, SIGNALS[i], on_signal, m);
 	loop_on_turn(m->loop, on_turn, NULL);
 	heartbeat_start(m);
+	m->secrets = secrets_new(m);
 	supervisor_start(m);
 	loop_run(m->loop);
 }
@@ -225,6 +227,7 @@ static void run(struct master *m)
 static void release(struct master *m)
 {
 	log_flush();
+	secrets_free(&m->secrets);
 	if (m->loop)
 		supervisor_close(m);
 	loop_free(&m->loop);

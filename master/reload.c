@@ -1,6 +1,7 @@
 /* reload.c - reading the configuration, at start and again. */
 #include "master/reload.h"
 #include "master/notify.h"
+#include "master/secrets.h"
 #include "master/snapshot.h"
 #include "master/status.h"
 #include <errno.h>
@@ -75,6 +76,7 @@ bool reload_read(struct master *m)
 	}
 	free(m->conf_text);
 	conf_free(&m->conf);
+	conf_blank_secrets(text, len); /* only workers need them, and get them another way */
 	m->conf = c;
 	m->conf_text = text;
 	m->conf_len = len;
@@ -157,5 +159,6 @@ void reload_all(struct master *m)
 		log_error("going on with the log as it was");
 	log_info("configuration read again: replacing all processes");
 	change_workers(m);
+	secrets_follow(m->secrets);
 	supervisor_replace(m);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { SECRET_MAX = 4096 };
@@ -38,23 +39,25 @@ int snapshot_create(const char *name, struct slice bytes)
 	return -1;
 }
 
-/* The first line, without its end. -1 with errno. */
-static int read_secret(const char *path, char line[SECRET_MAX])
+/* The first line, without its end. NULL, or why not. */
+static const char *read_secret(const char *path, char line[SECRET_MAX])
 {
-	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), saved;
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), saved;
+	struct stat st = { 0 };
 	ssize_t got;
 
 	if (fd < 0)
-		return -1;
-	got = read(fd, line, SECRET_MAX - 1);
+		return strerror(errno);
+	got = fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ? 0 : read(fd, line, SECRET_MAX - 1);
 	saved = errno;
 	close(fd);
-	errno = saved;
 	if (got < 0)
-		return -1;
+		return strerror(saved);
 	line[got] = '\0';
 	line[strcspn(line, "\r\n")] = '\0';
-	return 0;
+	if (line[0] == '\0')
+		return "it has no first line";
+	return st.st_mode & (S_IRWXG | S_IRWXO) ? "others may read it (chmod go= it)" : NULL;
 }
 
 static void put_secret(struct buf *out, unsigned index, const char *name, const char *value)
@@ -65,21 +68,32 @@ static void put_secret(struct buf *out, unsigned index, const char *name, const 
 	buf_put(out, value, strlen(value) + 1);
 }
 
-void snapshot_collect_secrets(const struct conf *c, struct buf *out)
+static void put_file(struct buf *out, const struct conf *c, unsigned index, const char *name, const char *path)
 {
 	char line[SECRET_MAX];
+	const char *why = read_secret(path, line);
 
-	for (unsigned i = 0; i < c->server_count; i++) {
-		const struct conf_server *server = &c->server[i];
-
-		if (server->password)
-			put_secret(out, i, "password", server->password);
-		else if (!server->password_file)
-			continue;
-		else if (read_secret(server->password_file, line) == 0)
-			put_secret(out, i, "password", line);
-		else
-			log_error("server \"%s\": cannot read its password-file: %s", server->name, strerror(errno));
-	}
+	if (why)
+		log_error("server %s cannot log in: %s: %s", c->server[index].name, path, why);
+	else
+		put_secret(out, index, name, line);
 	explicit_bzero(line, sizeof(line));
+}
+
+void snapshot_collect_server(const struct conf *c, unsigned index, struct buf *out)
+{
+	const struct conf_server *server = &c->server[index];
+
+	if (server->password)
+		put_secret(out, index, "password", server->password);
+	else if (server->password_file)
+		put_file(out, c, index, "password", server->password_file);
+	if (server->pop.password_file)
+		put_file(out, c, index, "pop-password", server->pop.password_file);
+}
+
+void snapshot_collect_secrets(const struct conf *c, struct buf *out)
+{
+	for (unsigned i = 0; i < c->server_count; i++)
+		snapshot_collect_server(c, i, out);
 }

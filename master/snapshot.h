@@ -4,15 +4,18 @@
 #include "lib/buf.h"
 #include "lib/conf.h"
 
+enum { SNAPSHOT_SECRETS_MAX = 1 << 20 };
+
 /*
  * A new memfd holding `bytes`, at offset 0, sealed against every change: one for each reader, since they share nothing
  * then, not even a file offset. Returned descriptor is the caller's, closed on exec; -1 with errno.
  */
 int snapshot_create(const char *name, struct slice bytes) MUST_CHECK;
 /*
- * Secrets for smtpout: for each server with a password one record "INDEX\0NAME\0VALUE\0", INDEX decimal into
- * conf.server, NAME "password". From `password` or the first line of `password-file`, read while still root. A file
- * that cannot be read is logged and left out: that server cannot log in, the others run.
+ * Secrets for smtpout: records "INDEX\0NAME\0VALUE\0", INDEX decimal into conf.server, NAME "password" or
+ * "pop-password". From `password` or the first line of `password-file`. A file that cannot be read, that others may
+ * read, or that holds nothing is logged and left out: that server cannot log in, the others run.
  */
 void snapshot_collect_secrets(const struct conf *c, struct buf *out);
+void snapshot_collect_server(const struct conf *c, unsigned index, struct buf *out); /* of one server */
 #endif

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 enum {
-	SECRETS_MAX = 1 << 20,
 	HURRY_MS = 3000,            /* between the second request to stop and the end of patience */
 	STOP_MAX_MS = 11 * 60000,   /* no transaction takes longer: a reply to the final dot is waited for 10 minutes */
 	WORKERS_STOP_MAX_MS = 15000 /* once the scheduler is gone nothing is under way any more */
@@ -131,7 +130,7 @@ static int extra_of(const struct child *c, bool *owned)
 		return m->control_fd;
 	if (c->service.role != ROLE_SMTPOUT)
 		return -1;
-	buf_init(&secrets, SECRETS_MAX);
+	buf_init(&secrets, SNAPSHOT_SECRETS_MAX);
 	snapshot_collect_secrets(m->conf, &secrets);
 	fd = snapshot_create("postern.secrets", buf_slice(&secrets));
 	if (secrets.ptr)
@@ -518,4 +517,22 @@ void supervisor_replace(struct master *m)
 	for (unsigned i = 0; i < m->child_count; i++)
 		supervisor_apply(m->children[i], SERVICE_REPLACE);
 	supervisor_start(m); /* those that the new configuration adds */
+}
+
+void supervisor_renew_secrets(struct master *m, const uint32_t *servers, unsigned count)
+{
+	struct msg_new_secrets news = { .servers = { .values = servers, .count = (uint16_t)count } };
+	struct child *scheduler = find_role(m, ROLE_SCHEDULER);
+	struct msg_head head = channel_head(scheduler->control);
+	struct packet packet;
+
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (m->children[i]->service.role == ROLE_SMTPOUT)
+			supervisor_apply(m->children[i], SERVICE_REPLACE);
+	}
+	status_write(m);
+	if (scheduler->service.pid == 0)
+		return; /* the next one tries every server anyway */
+	msg_encode_new_secrets(&packet, &head, &news);
+	channel_send(scheduler->control, &packet);
 }

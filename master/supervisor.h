@@ -13,6 +13,7 @@
 enum { SUPERVISOR_CHILDREN_MAX = 4 + PROC_WORKERS_MAX };
 
 struct master;
+struct secrets;
 
 struct child {
 	struct master *master;
@@ -39,6 +40,7 @@ struct master {
 	unsigned child_count, workers;
 	uint32_t generation; /* counts every start of everything */
 	struct loop_timer *heartbeat, *hurry;
+	struct secrets *secrets;
 	uint32_t beat;
 	unsigned heartbeat_ms;
 	unsigned reloads, refused_reloads;
@@ -52,6 +54,9 @@ int supervisor_open(struct master *m, unsigned workers) MUST_CHECK;
 void supervisor_close(struct master *m);
 void supervisor_start(struct master *m);   /* whatever is not running */
 void supervisor_replace(struct master *m); /* all, for a new configuration */
+/* Passwords of these servers have changed: workers that know them replace the others, then the scheduler hears of it.
+ */
+void supervisor_renew_secrets(struct master *m, const uint32_t *servers, unsigned count);
 /* First call: begin nothing new, end when nothing is under way. Second: now. `status`: master's own, at last. */
 void supervisor_stop(struct master *m, enum exit_status status);
 /* Collects dead children; as PID 1 also everybody else's. */
