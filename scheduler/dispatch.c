@@ -156,12 +156,13 @@ void dispatch_route(struct scheduler *s, entry_index i)
 	uint8_t fallback_at = 0;
 
 	e->place = ENTRY_LISTED;
-	if (domain->plan.count == 0) {
-		no_server(s, i, domain->name);
+	if ((e->flags & ENTRY_MIXED_PLANS) ||
+	    ((e->flags & ENTRY_MIXED_DOMAINS) && intake_is_by_domain(s, &domain->plan))) {
+		intake_split(s, i);
 		return;
 	}
-	if ((e->flags & ENTRY_MIXED_DOMAINS) && plan_has_direct(&domain->plan, s->conf)) {
-		intake_split(s, i);
+	if (domain->plan.count == 0) {
+		no_server(s, i, domain->name);
 		return;
 	}
 	for (; e->server_at < domain->plan.count; e->server_at++) {

@@ -1,6 +1,5 @@
-/* domain.c - interning of domains; server lists by the global `servers` less those that exclude the domain. */
+/* domain.c - interning of domains with their plans. */
 #include "scheduler/domain.h"
-#include "lib/address.h"
 #include "lib/text.h"
 #include <stdlib.h>
 
@@ -23,40 +22,6 @@ void domains_release(struct domains *d)
 	*d = (struct domains){ 0 };
 }
 
-static bool is_excluded(const struct conf_server *server, struct slice address)
-{
-	for (unsigned i = 0; i < server->exclude_domains.count; i++)
-		if (address_matches(slice_of(server->exclude_domains.item[i]), address))
-			return true;
-	return false;
-}
-
-void plan_make(struct plan *out, const struct conf *conf, struct slice domain)
-{
-	char text[ADDRESS_DOMAIN_MAX + 8];
-	struct slice address = { text, 0 };
-
-	/* Patterns speak of addresses; any local part will do for domains. */
-	if (domain.len <= ADDRESS_DOMAIN_MAX) {
-		text[0] = 'x';
-		text[1] = '@';
-		memcpy(text + 2, domain.ptr, domain.len);
-		address.len = domain.len + 2;
-	}
-	out->count = 0;
-	for (unsigned i = 0; i < conf->primary_count && out->count < PLAN_SERVERS_MAX; i++)
-		if (!is_excluded(&conf->server[conf->primary[i]], address))
-			out->server[out->count++] = (uint16_t)conf->primary[i];
-}
-
-bool plan_has_direct(const struct plan *p, const struct conf *conf)
-{
-	for (unsigned i = 0; i < p->count; i++)
-		if (conf->server[p->server[i]].method == METHOD_DIRECT)
-			return true;
-	return false;
-}
-
 static uint32_t free_index(struct domains *d)
 {
 	uint32_t index = d->free_hint;
@@ -75,14 +40,14 @@ static uint32_t free_index(struct domains *d)
 	return d->limit++;
 }
 
-struct domain *domain_ref(struct domains *d, struct slice name)
+struct domain *domain_ref(struct domains *d, struct slice name, const struct plan *plan)
 {
-	uint64_t hash = text_hash(name.ptr, name.len);
+	uint64_t hash = text_hash(name.ptr, name.len) ^ text_hash(plan->server, plan->count * sizeof(plan->server[0]));
 	struct domain *domain;
 
 	for (struct table_node *n = table_first(&d->by_name, hash); n; n = table_next(n)) {
 		domain = TABLE_OBJECT(n, struct domain, node);
-		if (slice_is(name, domain->name)) {
+		if (slice_is(name, domain->name) && plan_equal(&domain->plan, plan)) {
 			domain->refs++;
 			return domain;
 		}
@@ -92,7 +57,7 @@ struct domain *domain_ref(struct domains *d, struct slice name)
 	domain->refs = 1;
 	domain->index = free_index(d);
 	d->at[domain->index] = domain;
-	plan_make(&domain->plan, d->conf, name);
+	domain->plan = *plan;
 	table_add(&d->by_name, &domain->node, hash);
 	return domain;
 }

@@ -1,16 +1,8 @@
-/* domain.h - recipient domains, each stored once; with the list of servers that may carry its mail. */
+/* domain.h - recipient domains with the servers that may carry their mail; each such pair is stored once. */
 #ifndef SCHEDULER_DOMAIN_H
 #define SCHEDULER_DOMAIN_H
-#include "lib/conf.h"
+#include "lib/plan.h"
 #include "lib/table.h"
-
-enum { PLAN_SERVERS_MAX = 32 };
-
-/* "Which server carries a message", rules 1 and 2 of postern.conf(5): worked out once per domain and configuration. */
-struct plan {
-	uint8_t count;
-	uint16_t server[PLAN_SERVERS_MAX]; /* indices into conf.server, in the order to try */
-};
 
 struct domain {
 	struct table_node node;
@@ -29,10 +21,7 @@ struct domains {
 void domains_init(struct domains *d, const struct conf *conf);
 void domains_release(struct domains *d);
 /* Finds or makes; takes a reference that domain_unref() gives back. */
-struct domain *domain_ref(struct domains *d, struct slice name);
+struct domain *domain_ref(struct domains *d, struct slice name, const struct plan *plan);
 void domain_unref(struct domains *d, uint32_t index);
 struct domain *domain_get(const struct domains *d, uint32_t index);
-/* The plan alone, for messages that are being grouped. */
-void plan_make(struct plan *out, const struct conf *conf, struct slice domain);
-bool plan_has_direct(const struct plan *p, const struct conf *conf);
 #endif

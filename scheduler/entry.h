@@ -17,7 +17,8 @@ enum entry_flags {
 	ENTRY_TRIED = 8,          /* some server was really tried in this attempt */
 	ENTRY_FORCED = 16,        /* an operator wants it now */
 	ENTRY_FILE_SEEN = 32,     /* while the spool is read at start */
-	ENTRY_GREYLISTED = 64     /* some server did in this attempt */
+	ENTRY_GREYLISTED = 64,    /* some server did in this attempt */
+	ENTRY_MIXED_PLANS = 128   /* new settings send its recipients different ways: split it first */
 };
 
 /* Who is to blame for the wait: a lane's index, or one of these. A recovery makes their mail due at once. */

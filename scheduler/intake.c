@@ -58,9 +58,9 @@ struct grouping {
 	uint16_t first_number; /* of the groups made here */
 };
 
-static bool plan_equal(const struct plan *a, const struct plan *b)
+bool intake_is_by_domain(const struct scheduler *s, const struct plan *plan)
 {
-	return a->count == b->count && memcmp(a->server, b->server, a->count * sizeof(a->server[0])) == 0;
+	return plan->count == 0 || plan_has_direct(plan, s->conf);
 }
 
 unsigned intake_rcpts_max(const struct scheduler *s, unsigned server)
@@ -110,7 +110,9 @@ static struct group *group_new(struct grouping *gr, const char *domain, const st
 		r->held_s = (uint32_t)((qf->send_after.ms - r->known.ms) / 1000);
 	r->size_bytes = qf->size_bytes;
 	r->domain = xstrdup(domain);
-	*g = (struct group){ r, *plan, plan_has_direct(plan, gr->s->conf), plan_rcpts_max(gr->s, plan) };
+	if (qf->server.len > 0)
+		r->wanted = xstrndup(qf->server.ptr, qf->server.len);
+	*g = (struct group){ r, *plan, intake_is_by_domain(gr->s, plan), plan_rcpts_max(gr->s, plan) };
 	return g;
 }
 
@@ -119,7 +121,7 @@ static void group_add(struct grouping *gr, uint32_t index, struct slice address,
 	struct plan plan;
 	struct group *g = gr->last;
 
-	plan_make(&plan, gr->s->conf, slice_of(domain));
+	plan_make(&plan, gr->s->conf, gr->qf->sender, address, gr->qf->server);
 	if (!g || !group_takes(g, domain, &plan)) {
 		g = NULL;
 		for (unsigned i = gr->count; i-- > 0 && !g;)
@@ -190,7 +192,27 @@ static int64_t due_of(struct scheduler *s, const struct record *r)
 	return clock_mono().ms + (wait > 0 ? wait : 0);
 }
 
-entry_index intake_entry(struct scheduler *s, const struct record *r, struct slice domain)
+bool intake_plan(const struct scheduler *s, const struct record *r, struct plan *plan)
+{
+	struct slice wanted = slice_of(r->wanted ? r->wanted : "");
+	bool is_first = true, is_same = true;
+	struct plan other;
+
+	plan_make_for_domain(plan, s->conf, slice_of(r->domain));
+	for (unsigned i = 0; i < r->rcpt_count && is_same; i++) {
+		if (r->rcpt[i].state != RCPT_PENDING)
+			continue;
+		plan_make(&other, s->conf, slice_of(r->sender), slice_of(r->rcpt[i].address), wanted);
+		if (is_first)
+			*plan = other;
+		else
+			is_same = plan_equal(plan, &other);
+		is_first = false;
+	}
+	return is_same;
+}
+
+entry_index intake_entry(struct scheduler *s, const struct record *r, struct slice domain, const struct plan *plan)
 {
 	entry_index i = entry_new(s->entries);
 	struct entry *e = entry_get(s->entries, i);
@@ -200,7 +222,7 @@ entry_index intake_entry(struct scheduler *s, const struct record *r, struct sli
 	e->attempts = r->attempts;
 	e->sender = r->sender_hash;
 	e->priority = r->priority;
-	e->domain = domain_ref(&s->domains, domain)->index;
+	e->domain = domain_ref(&s->domains, domain, plan)->index;
 	e->flags = (r->flags & RECORD_MIXED_DOMAINS) ? ENTRY_MIXED_DOMAINS : 0;
 	e->due_ms = due_of(s, r);
 	e->place = r->state == RECORD_HELD ? ENTRY_HELD : ENTRY_LISTED;
@@ -230,6 +252,7 @@ static void list_newborn(struct scheduler *s, entry_index i)
 static void hold_damaged(struct scheduler *s, uint64_t id, const char *path)
 {
 	char domain[] = "", sender[] = "";
+	struct plan plan;
 	struct record r = {
 		.id = id, .group = 1, .group_count = 1, .state = RECORD_HELD, .domain = domain, .sender = sender
 	};
@@ -237,7 +260,8 @@ static void hold_damaged(struct scheduler *s, uint64_t id, const char *path)
 	log_error("%s is damaged: held; nothing of it is sent", path);
 	if (journal_put(s->journal, &r) != STORE_OK)
 		log_error("%s: no room for its record, looked at again at the next start", path);
-	intake_entry(s, &r, slice_of(""));
+	plan_make_for_domain(&plan, s->conf, slice_of(""));
+	intake_entry(s, &r, slice_of(""), &plan);
 }
 
 enum read_result { READ_OK, READ_GONE, READ_HELD, READ_LATER };
@@ -294,7 +318,8 @@ static bool take_in(struct scheduler *s, const struct queuefile *qf, bool maybe_
 	if (result == STORE_FATAL)
 		scheduler_fail(s, result, "taking a message in");
 	for (unsigned i = 0; result == STORE_OK && i < gr.count; i++)
-		list_newborn(s, intake_entry(s, gr.group[i].record, slice_of(gr.group[i].record->domain)));
+		list_newborn(s, intake_entry(s, gr.group[i].record, slice_of(gr.group[i].record->domain),
+					     &gr.group[i].plan));
 	if (result == STORE_OK)
 		intake_note_groups(s, qf->id, (uint16_t)gr.count, (uint16_t)gr.count);
 	grouping_release(&gr);
@@ -465,6 +490,7 @@ void intake_split(struct scheduler *s, entry_index i)
 	qf.id = r->id;
 	qf.priority = (enum mail_priority)r->priority;
 	qf.sender = slice_of(r->sender);
+	qf.server = slice_of(r->wanted ? r->wanted : "");
 	qf.rcpt_count = r->message_rcpt_count;
 	qf.size_bytes = r->size_bytes;
 	moved_out(&gr, r);
@@ -472,7 +498,8 @@ void intake_split(struct scheduler *s, entry_index i)
 	if (result != STORE_OK)
 		scheduler_fail(s, result, "splitting a delivery");
 	for (unsigned k = 0; k < gr.count; k++) {
-		entry_index born = intake_entry(s, gr.group[k].record, slice_of(gr.group[k].record->domain));
+		entry_index born =
+			intake_entry(s, gr.group[k].record, slice_of(gr.group[k].record->domain), &gr.group[k].plan);
 
 		entries_push(s->entries, born, clock_mono());
 	}

@@ -16,7 +16,11 @@ unsigned intake_rcpts_max(const struct scheduler *s, unsigned server);
 /* Admissions that found no room in the database. */
 void intake_retry_refused(struct scheduler *s);
 /* A waiting entry for the record; its place is ENTRY_LISTED (nobody's list yet) or ENTRY_HELD. */
-entry_index intake_entry(struct scheduler *s, const struct record *r, struct slice domain);
+entry_index intake_entry(struct scheduler *s, const struct record *r, struct slice domain, const struct plan *plan);
+/* The plan of a whole record under the present configuration; false: its recipients go different ways now. */
+bool intake_plan(const struct scheduler *s, const struct record *r, struct plan *plan) MUST_CHECK;
+/* Recipients of different domains do not share a delivery: MX hosts differ, or each domain has its own refusal. */
+bool intake_is_by_domain(const struct scheduler *s, const struct plan *plan);
 void intake_note_groups(struct scheduler *s, uint64_t id, uint16_t group_count, uint16_t open_groups);
 struct message *message_find(struct scheduler *s, uint64_t id);
 #endif

@@ -23,6 +23,7 @@ struct load {
 	struct id_list arrivals;   /* files in incoming/ without a record */
 	uint64_t current;          /* message whose records are being read */
 	uint16_t current_groups, current_open;
+	bool needs_addresses;
 };
 
 static void id_add(struct id_list *list, uint64_t id)
@@ -57,6 +58,27 @@ static void end_message(struct load *load)
 	load->current_groups = load->current_open = 0;
 }
 
+/* Settings may be new: which servers carry it is worked out again, for each recipient where that may differ. */
+static void make_entry(struct load *load, const struct record *head, struct slice domain, struct slice key,
+		       struct slice value)
+{
+	struct scheduler *s = load->s;
+	struct record *whole = NULL;
+	struct plan plan;
+	bool is_mixed = false;
+	entry_index i;
+
+	plan_make_for_domain(&plan, s->conf, domain);
+	if (load->needs_addresses || (head->flags & (RECORD_MIXED_DOMAINS | RECORD_HAS_WANTED)))
+		whole = record_decode(key, value);
+	if (whole)
+		is_mixed = !intake_plan(s, whole, &plan);
+	i = intake_entry(s, head, domain, &plan);
+	if (is_mixed)
+		entry_get(s->entries, i)->flags |= ENTRY_MIXED_PLANS;
+	record_free(&whole);
+}
+
 static bool on_record(void *arg, struct slice key, struct slice value)
 {
 	struct load *load = arg;
@@ -84,7 +106,7 @@ static bool on_record(void *arg, struct slice key, struct slice value)
 	if (r.state == RECORD_FINAL)
 		return true;
 	load->current_open++;
-	intake_entry(s, &r, domain);
+	make_entry(load, &r, domain, key, value);
 	return true;
 }
 
@@ -203,7 +225,7 @@ static void admit_found(struct scheduler *s, const struct id_list *list, bool is
 
 bool load_spool(struct scheduler *s)
 {
-	struct load load = { .s = s };
+	struct load load = { .s = s, .needs_addresses = plan_needs_addresses(s->conf) };
 	bool ok = journal_scan(s->journal, 0, on_record, &load) == STORE_OK;
 
 	end_message(&load);

@@ -36,6 +36,7 @@ void record_free(struct record **r)
 	for (unsigned i = 0; i < (*r)->rcpt_count; i++)
 		free((*r)->rcpt[i].address);
 	free((*r)->sender);
+	free((*r)->wanted);
 	free((*r)->domain);
 	free(*r);
 	*r = NULL;
@@ -125,7 +126,7 @@ void record_encode(struct buf *out, const struct record *r)
 	put_be(out, RECORD_VERSION, 1);
 	put_be(out, r->state, 1);
 	put_be(out, r->priority, 1);
-	put_be(out, r->flags, 1);
+	put_be(out, r->wanted ? r->flags | RECORD_HAS_WANTED : r->flags, 1);
 	put_be(out, r->attempts, 2);
 	put_be(out, r->group_count, 2);
 	put_be(out, (uint64_t)r->due.ms, 8);
@@ -137,6 +138,8 @@ void record_encode(struct buf *out, const struct record *r)
 	put_be(out, r->message_rcpt_count, 4);
 	put_text(out, r->domain);
 	put_text(out, r->sender);
+	if (r->wanted)
+		put_text(out, r->wanted);
 	put_be(out, r->rcpt_count, 2);
 	for (unsigned i = 0; i < r->rcpt_count; i++) {
 		put_be(out, r->rcpt[i].index, 4);
@@ -240,6 +243,8 @@ struct record *record_decode(struct slice key, struct slice value)
 	if (take_head(&r, key, out)) {
 		out->domain = take_string(&r);
 		out->sender = take_string(&r);
+		if (out->flags & RECORD_HAS_WANTED)
+			out->wanted = take_string(&r);
 		if (take_rcpts(&r, out) && take_outcomes(&r, out))
 			return out;
 	}

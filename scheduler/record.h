@@ -24,6 +24,7 @@ enum record_flags {
 	RECORD_WARNED = 1,         /* the sender had a delay notice */
 	RECORD_MIXED_DOMAINS = 2,  /* grouped for relays: split it before it goes to a direct server */
 	RECORD_MAYBE_REPEATED = 4, /* some copy may have been delivered before */
+	RECORD_HAS_WANTED = 16,    /* the submitter chose a server */
 	RECORD_BOUNCE_NAMED = 8    /* bounce_id is taken: a crash writes the same report again */
 };
 
@@ -56,6 +57,7 @@ struct record {
 	uint64_t size_bytes;
 	uint64_t bounce_id;
 	char *sender; /* empty: the null sender */
+	char *wanted; /* server that the submitter chose; NULL: none */
 	char *domain; /* of the recipients, or of the first when RECORD_MIXED_DOMAINS; lower case */
 	uint16_t rcpt_count;
 	struct record_rcpt rcpt[RECORD_RCPT_MAX];

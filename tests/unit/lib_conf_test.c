@@ -570,7 +570,8 @@ static void test_later_is_refused(void **state UNUSED)
 		{ "server \"a\" { host = h\n oauth2 { client-id = i token-url = \"https://x\" refresh-token-file = r } "
 		  "}",
 		  { ":2: oauth2: not available in this version" } },
-		{ OK "route \"r\" { servers = { \"a\" } }", { ":2: route: not available in this version" } },
+		{ OK "route \"r\" { servers = { \"a\" } limits = { \"1/day\" } }",
+		  { ":2: limits: not available in this version" } },
 		{ OK "destination \"x.org\" { max-connections = 0 }",
 		  { ":2: destination: not available in this version",
 		    ":2: max-connections: \"0\" is out of bounds; use 1 to 10000" } },

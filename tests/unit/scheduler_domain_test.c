@@ -39,7 +39,7 @@ static void test_plans(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
-		plan_make(&plan, &conf, slice_of(ROWS[i].domain));
+		plan_make_for_domain(&plan, &conf, slice_of(ROWS[i].domain));
 		if (plan.count != ROWS[i].count ||
 		    memcmp(plan.server, ROWS[i].server, plan.count * sizeof(uint16_t)) != 0)
 			fail_msg("%s: %u servers, the first %u", ROWS[i].domain, plan.count, plan.server[0]);
@@ -53,7 +53,7 @@ static void test_a_domain_without_any_server(void **state)
 
 	(void)state;
 	conf.primary_count = 2;
-	plan_make(&plan, &conf, slice_of("aol.example"));
+	plan_make_for_domain(&plan, &conf, slice_of("aol.example"));
 	assert_int_equal(plan.count, 0);
 	assert_false(plan_has_direct(&plan, &conf));
 	conf.primary_count = 3;
@@ -64,22 +64,30 @@ static void test_each_is_stored_once(void **state)
 	enum { COUNT = 2000 };
 	struct domains d;
 	uint32_t index[COUNT], limit;
+	struct plan plan, other;
 	char name[32];
 
 	(void)state;
 	domains_init(&d, &conf);
+	plan_make_for_domain(&plan, &conf, slice_of("there.example"));
+	plan_make_for_domain(&other, &conf, slice_of("aol.example"));
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned i = 0; i < COUNT; i++) {
 			struct domain *domain;
 
 			snprintf(name, sizeof(name), "d%u.example", i);
-			domain = domain_ref(&d, slice_of(name));
+			domain = domain_ref(&d, slice_of(name), &plan);
 			assert_true(round == 0 || domain->index == index[i]);
 			assert_int_equal(domain->refs, round + 1);
 			assert_string_equal(domain_get(&d, domain->index)->name, name);
 			index[i] = domain->index;
 		}
 	}
+	assert_int_equal(domain_ref(&d, slice_of("d1.example"), &plan)->index, index[1]);
+	domain_unref(&d, index[1]);
+	limit = domain_ref(&d, slice_of("d1.example"), &other)->index; /* another way to go: another pair */
+	assert_int_not_equal(limit, index[1]);
+	domain_unref(&d, limit);
 	limit = d.limit;
 	for (unsigned i = 0; i < COUNT; i += 2) {
 		domain_unref(&d, index[i]);
@@ -88,7 +96,7 @@ static void test_each_is_stored_once(void **state)
 	assert_int_equal(d.by_name.count, COUNT / 2);
 	for (unsigned i = 0; i < COUNT / 2; i++) { /* places are used again, nobody else's is touched */
 		snprintf(name, sizeof(name), "new%u.example", i);
-		domain_ref(&d, slice_of(name));
+		domain_ref(&d, slice_of(name), &plan);
 	}
 	assert_int_equal(d.limit, limit);
 	for (unsigned i = 1; i < COUNT; i += 2) {
