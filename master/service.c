@@ -95,13 +95,13 @@ uint64_t service_delay_ms(const struct service *s)
 {
 	enum { DOUBLINGS_MAX = 6 };
 	unsigned free_restarts = s->unready > 0 ? 0 : SERVICE_FREE_RESTARTS, excess;
-	uint64_t delay;
+	uint64_t delay, most = s->unready > 0 ? SERVICE_DELAY_MAX_MS : SERVICE_DELAY_READY_MAX_MS;
 
 	if (s->failures <= free_restarts)
 		return 0;
 	excess = s->failures - free_restarts - 1;
 	delay = (uint64_t)SERVICE_DELAY_MIN_MS << (excess < DOUBLINGS_MAX ? excess : DOUBLINGS_MAX);
-	return delay < SERVICE_DELAY_MAX_MS ? delay : SERVICE_DELAY_MAX_MS;
+	return delay < most ? delay : most;
 }
 
 const char *service_state_name(enum service_state state)

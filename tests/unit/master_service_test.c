@@ -110,22 +110,31 @@ static void test_lives(void **state UNUSED)
 	}
 }
 
-/* Ready, then dead 10 ms later, over and over. */
-static void test_crash_loop_slows_down(void **state UNUSED)
+static void crash_loop(bool is_ready, const uint64_t *delay_ms, size_t count)
 {
-	static const uint64_t DELAYS_MS[] = { 0, 0, 0, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000 };
 	struct service s = { .state = SERVICE_IDLE };
 	int64_t now_ms = 0;
 
 	assert_int_equal(service_step(&s, SERVICE_START, (struct mono){ now_ms }), SERVICE_DO_SPAWN);
-	for (size_t i = 0; i < ARRAY_LEN(DELAYS_MS); i++) {
-		(void)service_step(&s, SERVICE_READY, (struct mono){ now_ms + 1 });
+	for (size_t i = 0; i < count; i++) {
+		if (is_ready)
+			(void)service_step(&s, SERVICE_READY, (struct mono){ now_ms + 1 });
 		(void)service_step(&s, SERVICE_DIED, (struct mono){ now_ms += 10 });
-		assert_int_equal(service_delay_ms(&s), DELAYS_MS[i]);
-		now_ms += (int64_t)DELAYS_MS[i];
+		assert_int_equal(service_delay_ms(&s), delay_ms[i]);
+		now_ms += (int64_t)delay_ms[i];
 		assert_int_equal(service_step(&s, SERVICE_DUE, (struct mono){ now_ms }), SERVICE_DO_SPAWN);
 	}
-	assert_int_equal(s.starts, ARRAY_LEN(DELAYS_MS) + 1);
+	assert_int_equal(s.starts, count + 1);
+}
+
+/* Dead 10 ms after its start, over and over. */
+static void test_crash_loop_slows_down(void **state UNUSED)
+{
+	static const uint64_t READY[] = { 0, 0, 0, 1000, 2000, 4000, 4000, 4000 };
+	static const uint64_t NEVER_READY[] = { 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 };
+
+	crash_loop(true, READY, ARRAY_LEN(READY));
+	crash_loop(false, NEVER_READY, ARRAY_LEN(NEVER_READY));
 }
 
 static void test_stable_life_forgives(void **state UNUSED)
