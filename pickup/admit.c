@@ -12,7 +12,13 @@
 #include <limits.h>
 #include <unistd.h>
 
-enum { COMPLAIN_MS = 60 * 1000, SENDER_LOG_MAX = 400, ACCOUNT_MAX = 512, NEW_PATH_MAX = SPOOL_PATH_MAX + 8 };
+enum {
+	COMPLAIN_MS = 60 * 1000,
+	SENDER_LOG_MAX = 400,
+	ACCOUNT_MAX = 512,
+	NEW_PATH_MAX = SPOOL_PATH_MAX + 8,
+	CATCH_UP_FILES = 8
+};
 
 /* What became of one file. */
 enum outcome {
@@ -301,9 +307,14 @@ static enum admit_result finish(struct admit *a)
 {
 	enum admit_result result = ADMIT_OK;
 	unsigned kept = 0;
+	int rc, saved;
 
-	if (a->item_count > 0 && sync_files(a) < 0) {
-		complain(a, "cannot sync new messages", strerror(errno));
+	scan_catch_up(a->scan);
+	rc = a->item_count > 0 ? sync_files(a) : 0;
+	saved = errno;
+	scan_catch_up(a->scan);
+	if (rc < 0) {
+		complain(a, "cannot sync new messages", strerror(saved));
 		for (unsigned i = 0; i < a->item_count; i++)
 			return_item(a, &a->item[i]);
 		a->item_count = 0;
@@ -324,6 +335,7 @@ static enum admit_result finish(struct admit *a)
 		return ADMIT_FATAL;
 	}
 	a->has_rejected = false;
+	scan_catch_up(a->scan);
 	announce_items(a);
 	return result;
 }
@@ -384,6 +396,8 @@ enum admit_result admit_batch(struct admit *a, unsigned max)
 		left -= size < left ? size : left;
 		a->last_id = spool_id_next(a->last_id);
 		result = add_item(a, (struct admit_item){ .id = a->last_id, .file = file, .fd = -1 });
+		if (i % CATCH_UP_FILES == 0)
+			scan_catch_up(a->scan);
 	}
 	crumb_unwatch();
 	finished = finish(a);

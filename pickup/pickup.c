@@ -10,6 +10,7 @@
  * Bounds      files known SCAN_FILES_MAX, batch ADMIT_BATCH_MAX, unanswered ids ANNOUNCE_MAX, header HEADER_BYTES_MAX;
  *             bodies are streamed by CONVERT_CHUNK_BYTES.
  */
+#include "lib/conf.h"
 #include "lib/log.h"
 #include "lib/proc.h"
 #include "pickup/admit.h"
@@ -25,6 +26,7 @@ struct pickup {
 	struct proc *proc;
 	struct admit admit;
 	struct recover recover;
+	struct scan *scan;
 	struct loop_timer *work, *pause;
 	bool is_recovered, is_over;
 };
@@ -46,6 +48,12 @@ static void give_up(struct pickup *p)
 	proc_exit(p->proc, EXIT_STATUS_TEMPORARY);
 }
 
+static void pause_work(struct pickup *p)
+{
+	loop_timer_cancel(p->work); /* what became ready during the batch */
+	loop_timer_set_ms(p->pause, PAUSE_MS);
+}
+
 /* true: intake may go on. */
 static bool go_on_recovering(struct pickup *p)
 {
@@ -57,7 +65,7 @@ static bool go_on_recovering(struct pickup *p)
 		want_work(p);
 		return false;
 	case RECOVER_PAUSE:
-		loop_timer_set_ms(p->pause, PAUSE_MS);
+		pause_work(p);
 		return false;
 	case RECOVER_FATAL:
 		give_up(p);
@@ -82,7 +90,7 @@ static void on_work(void *arg)
 			want_work(p);
 		return;
 	case ADMIT_PAUSE:
-		loop_timer_set_ms(p->pause, PAUSE_MS);
+		pause_work(p);
 		return;
 	case ADMIT_FATAL:
 		give_up(p);
@@ -121,8 +129,18 @@ static void on_peer(struct proc *proc, enum proc_role role, unsigned index UNUSE
 		announce_peer(p->admit.announce, generation, is_alive);
 }
 
+/* Who may look at whose files is over with the jail: so the scan begins here. */
 static int before_jail(struct proc *proc)
 {
+	char *folder = xasprintf("%s/drop", proc_conf(proc)->spool);
+
+	(void)signal(SIGIO, SIG_IGN); /* somebody opens a file in the moment in which we hold a lease on it */
+	pickup.scan = scan_new(folder);
+	free(folder);
+	if (!pickup.scan) {
+		log_error("cannot watch drop/: inotify_init: %s", strerror(errno));
+		return EXIT_STATUS_OS;
+	}
 	pickup.admit.accounts = accounts_load();
 	proc_set_context(proc, &pickup);
 	pickup.proc = proc;
@@ -140,18 +158,14 @@ static int after_jail(struct proc *proc)
 		log_error("cannot enter the spool: %s", strerror(errno));
 		return EXIT_STATUS_OS;
 	}
-	(void)signal(SIGIO, SIG_IGN); /* somebody opens a file in the moment in which we hold a lease on it */
 	crumb_install(proc_spool_fd(proc));
 	admit_init(&p->admit, proc_conf(proc), proc_spool_fd(proc));
 	p->admit.accounts = accounts;
 	p->admit.announce = announce;
 	p->work = loop_timer_new(proc_loop(proc), on_work, p);
 	p->pause = loop_timer_new(proc_loop(proc), want_work, p);
-	p->admit.scan = scan_new(proc_loop(proc), proc_spool_fd(proc), want_work, p);
-	if (!p->admit.scan) {
-		log_error("cannot watch drop/: inotify_init: %s", strerror(errno));
-		return EXIT_STATUS_OS;
-	}
+	p->admit.scan = p->scan;
+	scan_start(p->scan, proc_loop(proc), proc_spool_fd(proc), want_work, p);
 	announce_set_channel(announce, proc_channel(proc, 0, "scheduler", on_packet, p));
 	proc_ready(proc);
 	return 0;

@@ -3,13 +3,14 @@
  *
  * Renamed in (MOVED_TO), or linked in (CREATE without an open): complete at once. Written in place: when nobody has it
  * open any more and it has not changed for SCAN_SETTLE_MS. Whether somebody has is known from the events since its
- * creation; else (found at start, or after events were lost) a read lease tells, and where the file's owner is not us
- * and it may not be had, a longer silence: SCAN_SILENCE_MS since the last write, unless a rename or the like came after
- * that. More than one link: wait SCAN_LINKS_MS for the other name to go, then hand it out marked. What is no regular
- * file is left alone and mentioned once an hour.
+ * creation or since we looked before the jail; else (after events were lost) a read lease tells, and where the file's
+ * owner is not us and it may not be had, a longer silence: SCAN_SILENCE_MS since the last write, unless a rename or the
+ * like came after that. More than one link: wait SCAN_LINKS_MS for the other name to go, then hand it out marked. What
+ * is no regular file is left alone and mentioned once an hour.
  *
  * Complete files are handed out in turn over the uids that own them, so nobody's flood delays another's one message.
- * Memory is bounded: what does not fit is found again by walking the folder, as is everything every SCAN_WALK_MS.
+ * Memory is bounded: what does not fit is found again by walking the folder (proof.h remembers that it was complete),
+ * as is everything every SCAN_WALK_MS.
  */
 #ifndef PICKUP_SCAN_H
 #define PICKUP_SCAN_H
@@ -30,10 +31,19 @@ enum {
 struct scan;
 struct scan_file;
 
-/* Watches spool_fd/drop; the present folder must be the spool. `on_ready`: there is something to take. NULL with errno.
+/*
+ * Watches `folder` (SPOOL/drop), and finds out who of the young files in it is open: as root of any user's, so call it
+ * before the jail. No file's content is read. SIGIO must be ignored: leases are asked for. NULL with errno.
  */
-struct scan *scan_new(struct loop *loop, int spool_fd, loop_cb on_ready, void *arg) MUST_CHECK;
+struct scan *scan_new(const char *folder) MUST_CHECK;
+/* In the jail; the present folder must be the spool, and stay. `on_ready`: there is something to take. */
+void scan_start(struct scan *s, struct loop *loop, int spool_fd, loop_cb on_ready, void *arg);
 void scan_free(struct scan **s);
+/*
+ * Takes notice of what happened, in no other time than the loop's next turn would: between files and before and after
+ * what blocks, for the kernel's queue of events is short. May call on_ready.
+ */
+void scan_catch_up(struct scan *s);
 unsigned scan_ready_count(const struct scan *s);
 /* The next complete file, the caller's until scan_forget() or scan_give_back(); NULL: none. */
 struct scan_file *scan_take(struct scan *s);

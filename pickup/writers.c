@@ -22,6 +22,20 @@ enum writers writers_probe(int spool_fd, const char *path)
 	return answer;
 }
 
+bool writers_is_unopened(int folder_fd, const char *name)
+{
+	int fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	bool is_unopened;
+
+	if (fd < 0)
+		return false;
+	is_unopened = fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+	if (is_unopened)
+		(void)fcntl(fd, F_SETLEASE, F_UNLCK);
+	close(fd);
+	return is_unopened;
+}
+
 static bool same_time(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
