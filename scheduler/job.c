@@ -57,6 +57,7 @@ static entry_index job_end(struct scheduler *s, struct job *job, struct record *
 {
 	entry_index i = job->entry;
 
+	permit_settle(s, job, true); /* unless it was */
 	session_forget_job(s, job);
 	table_remove(&s->jobs, &job->node);
 	if (kept)
@@ -87,13 +88,14 @@ void job_requeue(struct scheduler *s, struct job *job, bool was_seen)
 	struct lane *l = session ? session->lane : NULL;
 	entry_index i;
 
-	if (session)
-		permit_settle(s, session->server, was_seen, job->rcpts_sent);
+	permit_settle(s, job, was_seen);
 	i = job_end(s, job, NULL);
-	if (l && l->state != LANE_DOWN && !pause_is_on(s, l->server))
-		lane_push_front(s, l, i);
-	else
+	if (!l || l->state == LANE_DOWN || pause_is_on(s, l->server)) {
 		dispatch_entry(s, i);
+		return;
+	}
+	lane_push_front(s, l, i);
+	lane_mark_dirty(s, l);
 }
 
 void job_give_back(struct scheduler *s, struct job *job, struct lane *l)
@@ -388,8 +390,7 @@ static void finish_report(struct scheduler *s, struct job *job, const struct msg
 			session_on_progress(s, session);
 		return;
 	}
-	if (session)
-		permit_settle(s, session->server, m->was_seen, job->rcpts_sent);
+	permit_settle(s, job, m->was_seen);
 	job_go_on(s, job);
 	if (session)
 		session_on_progress(s, session);
@@ -451,7 +452,7 @@ void job_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inf
 	session = session_find(s, m->session);
 	job->rcpts_sent = m->rcpt_count;
 	session_attach(session, job);
-	permit_adopt(s, session->server, m->rcpt_count);
+	permit_adopt(s, job, session->server);
 }
 
 /* --- failures without an answer --- */
@@ -497,7 +498,7 @@ void job_on_session_failure(struct scheduler *s, struct job *job, const struct l
 		.relay = m->relay,
 	};
 
-	permit_settle(s, m->server, false, job->rcpts_sent);
+	permit_settle(s, job, false);
 	entry_get(s->entries, job->entry)->blame = l->index;
 	fail_pending(s, job, &f);
 	job_go_on(s, job);
@@ -540,7 +541,7 @@ void job_on_worker_death(struct scheduler *s, struct job *job, const struct work
 		return;
 	}
 	event_possibly_repeated(s, r);
-	permit_settle(s, job->session->server, true, job->rcpts_sent);
+	permit_settle(s, job, true);
 	job->is_unknown = true;
 	r->flags |= RECORD_MAYBE_REPEATED;
 	fail_pending(s, job, &f);

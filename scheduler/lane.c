@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "scheduler/dispatch.h"
+#include "scheduler/permit.h"
 #include "scheduler/session.h"
 #include "scheduler/verdict.h"
 #include <stdlib.h>
@@ -82,7 +83,7 @@ static bool is_worth_remembering(const struct scheduler *s, const struct lane *l
 
 void lane_collect(struct scheduler *s, struct lane *l)
 {
-	if (l->ready_count || l->sessions || l->is_dirty || l->is_wanting || is_worth_remembering(s, l))
+	if (l->ready_count || l->asleep_count || l->sessions || l->is_dirty || l->is_wanting || is_worth_remembering(s, l))
 		return;
 	table_remove(&s->lanes, &l->node);
 	s->lane[l->index] = NULL;
@@ -106,31 +107,25 @@ void lane_mark_dirty(struct scheduler *s, struct lane *l)
 
 /* --- ready lists --- */
 
-static struct sender_queue *find_queue(struct scheduler *s, struct lane *l, const struct entry *e, uint64_t *hash)
+static struct sender_queue *find_queue(struct scheduler *s, struct lane *l, entry_index i, struct purse **purse,
+				       uint64_t *hash)
 {
+	const struct entry *e = entry_get(s->entries, i);
 	uint32_t key[3] = { l->index, e->priority, e->sender };
 
+	*purse = permit_purse(s, l->server, e);
 	*hash = text_hash(key, sizeof(key));
 	for (struct table_node *n = table_first(&s->sender_queues, *hash); n; n = table_next(n)) {
 		struct sender_queue *q = TABLE_OBJECT(n, struct sender_queue, node);
 
-		if (q->lane == l->index && q->sender == e->sender && q->priority == e->priority)
+		if (q->lane == l->index && q->sender == e->sender && q->priority == e->priority && q->purse == *purse)
 			return q;
 	}
 	return NULL;
 }
 
-static struct sender_queue *get_queue(struct scheduler *s, struct lane *l, const struct entry *e)
+static void ring_add(struct sender_queue **ring, struct sender_queue *q)
 {
-	uint64_t hash;
-	struct sender_queue *q = find_queue(s, l, e, &hash), **ring = &l->ring[e->priority];
-
-	if (q)
-		return q;
-	q = xcalloc(1, sizeof(*q));
-	q->lane = l->index;
-	q->sender = e->sender;
-	q->priority = e->priority;
 	if (*ring) { /* behind the last: the ring's start is the next in turn */
 		q->next = *ring;
 		q->prev = (*ring)->prev;
@@ -139,38 +134,69 @@ static struct sender_queue *get_queue(struct scheduler *s, struct lane *l, const
 		q->next = q->prev = q;
 		*ring = q;
 	}
-	table_add(&s->sender_queues, &q->node, hash);
-	return q;
 }
 
-static void drop_queue(struct scheduler *s, struct lane *l, struct sender_queue *q)
+static void ring_remove(struct sender_queue **ring, struct sender_queue *q)
 {
-	struct sender_queue **ring = &l->ring[q->priority];
-
 	if (q->next == q)
 		*ring = NULL;
 	else if (*ring == q)
 		*ring = q->next;
 	q->prev->next = q->next;
 	q->next->prev = q->prev;
+}
+
+static struct sender_queue **ring_of(struct lane *l, struct sender_queue *q)
+{
+	return q->is_asleep ? &q->purse->asleep[q->priority] : &l->ring[q->priority];
+}
+
+static struct sender_queue *get_queue(struct scheduler *s, struct lane *l, entry_index i)
+{
+	const struct entry *e = entry_get(s->entries, i);
+	struct purse *purse;
+	uint64_t hash;
+	struct sender_queue *q = find_queue(s, l, i, &purse, &hash);
+
+	if (q)
+		return q;
+	q = xcalloc(1, sizeof(*q));
+	q->lane = l->index;
+	q->sender = e->sender;
+	q->priority = e->priority;
+	q->purse = purse;
+	permit_on_queue(purse, 1, 0);
+	ring_add(&l->ring[q->priority], q);
+	table_add(&s->sender_queues, &q->node, hash);
+	return q;
+}
+
+static void drop_queue(struct scheduler *s, struct lane *l, struct sender_queue *q)
+{
+	ring_remove(ring_of(l, q), q);
 	table_remove(&s->sender_queues, &q->node);
+	permit_on_queue(q->purse, -1, 0);
 	free(q);
 }
 
-static void note_listed(struct scheduler *s, struct lane *l, struct entry *e)
+static void note_listed(struct scheduler *s, struct lane *l, struct sender_queue *q, struct entry *e)
 {
 	e->place = ENTRY_LISTED;
 	e->blame = l->index; /* while it is listed: where */
-	e->held_mark = s->server[l->server].hold_counter_s;
-	l->ready_count++;
+	e->held_mark = permit_hold_s(s, l->server, q->purse);
+	q->count++;
+	if (q->is_asleep)
+		l->asleep_count++;
+	else
+		l->ready_count++;
 	s->server[l->server].waiting++;
-	lane_mark_dirty(s, l);
+	permit_on_queue(q->purse, 0, 1);
 }
 
 void lane_push(struct scheduler *s, struct lane *l, entry_index i)
 {
 	struct entry *e = entry_get(s->entries, i);
-	struct sender_queue *q = get_queue(s, l, e);
+	struct sender_queue *q = get_queue(s, l, i);
 
 	e->next = 0;
 	if (q->tail)
@@ -178,19 +204,21 @@ void lane_push(struct scheduler *s, struct lane *l, entry_index i)
 	else
 		q->head = i;
 	q->tail = i;
-	note_listed(s, l, e);
+	note_listed(s, l, q, e);
+	if (!q->is_asleep)
+		lane_mark_dirty(s, l);
 }
 
 void lane_push_front(struct scheduler *s, struct lane *l, entry_index i)
 {
 	struct entry *e = entry_get(s->entries, i);
-	struct sender_queue *q = get_queue(s, l, e);
+	struct sender_queue *q = get_queue(s, l, i);
 
 	e->next = q->head;
 	q->head = i;
 	if (!q->tail)
 		q->tail = i;
-	note_listed(s, l, e);
+	note_listed(s, l, q, e);
 }
 
 static struct sender_queue *next_queue(struct lane *l)
@@ -209,6 +237,35 @@ static struct sender_queue *next_queue(struct lane *l)
 	if (!lower || (l->picks + 1) % LOWER_PRIORITY_SHARE != 0)
 		return first;
 	return (l->picks + 1) % (LOWER_PRIORITY_SHARE * LOWER_PRIORITY_SHARE) == 0 ? lowest : lower;
+}
+
+struct purse *lane_next_purse(struct lane *l)
+{
+	return next_queue(l)->purse;
+}
+
+void lane_sleep(struct scheduler *s, struct lane *l)
+{
+	struct sender_queue *q = next_queue(l);
+
+	(void)s;
+	ring_remove(&l->ring[q->priority], q);
+	q->is_asleep = true;
+	ring_add(&q->purse->asleep[q->priority], q);
+	l->ready_count -= q->count;
+	l->asleep_count += q->count;
+}
+
+void lane_wake(struct scheduler *s, struct sender_queue *q)
+{
+	struct lane *l = lane_at(s, q->lane);
+
+	ring_remove(&q->purse->asleep[q->priority], q);
+	q->is_asleep = false;
+	ring_add(&l->ring[q->priority], q);
+	l->asleep_count -= q->count;
+	l->ready_count += q->count;
+	lane_mark_dirty(s, l);
 }
 
 entry_index lane_peek(struct scheduler *s, struct lane *l)
@@ -230,8 +287,13 @@ static void unlist(struct scheduler *s, struct lane *l, struct sender_queue *q, 
 	if (q->tail == i)
 		q->tail = before;
 	e->next = 0;
-	l->ready_count--;
+	q->count--;
+	if (q->is_asleep)
+		l->asleep_count--;
+	else
+		l->ready_count--;
 	s->server[l->server].waiting--;
+	permit_on_queue(q->purse, 0, -1);
 	if (!q->head)
 		drop_queue(s, l, q);
 }
@@ -250,10 +312,19 @@ entry_index lane_pop(struct scheduler *s, struct lane *l)
 	return i;
 }
 
+entry_index lane_pop_queue(struct scheduler *s, struct sender_queue *q)
+{
+	entry_index i = q->head;
+
+	unlist(s, lane_at(s, q->lane), q, 0, i);
+	return i;
+}
+
 bool lane_remove(struct scheduler *s, struct lane *l, entry_index i)
 {
+	struct purse *purse;
 	uint64_t hash;
-	struct sender_queue *q = find_queue(s, l, entry_get(s->entries, i), &hash);
+	struct sender_queue *q = find_queue(s, l, i, &purse, &hash);
 	entry_index before = 0, at = q ? q->head : 0;
 
 	while (at && at != i) {

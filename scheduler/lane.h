@@ -14,7 +14,10 @@ enum lane_state { LANE_UP, LANE_DOWN, LANE_PROBING };
 struct sender_queue {
 	struct table_node node; /* by lane, priority, sender */
 	uint32_t lane, sender;
+	struct purse *purse; /* whose limits it falls under; NULL: none */
 	uint8_t priority;
+	bool is_asleep; /* no permit is at hand: in a ring of the purse's */
+	unsigned count;
 	entry_index head, tail;
 	struct sender_queue *next, *prev; /* the ring */
 };
@@ -29,7 +32,7 @@ struct lane {
 	double window; /* connections that we dare, adapts to success and failure */
 	unsigned sessions, connecting;
 	struct session *session; /* list */
-	unsigned ready_count;
+	unsigned ready_count, asleep_count; /* entries; asleep: without a permit */
 	struct sender_queue *ring[PRIORITY_COUNT];
 	unsigned picks;        /* for the share of lower priorities */
 	unsigned failures;     /* in a row */
@@ -50,12 +53,20 @@ struct lane *lane_at(struct scheduler *s, uint32_t index); /* NULL when gone */
 const struct conf_server *lane_server(const struct scheduler *s, const struct lane *l);
 /* Queues an entry (place LISTED); the lane is worked on at the end of the turn. */
 void lane_push(struct scheduler *s, struct lane *l, entry_index i);
-void lane_push_front(struct scheduler *s, struct lane *l, entry_index i); /* handed back: it was first once */
+/* Handed back: it was first once. The lane is worked on when the caller says so, or when what it lacked comes. */
+void lane_push_front(struct scheduler *s, struct lane *l, entry_index i);
 /* The next in turn: high before normal before bulk with a share for the lower ones; senders in rotation. 0: none. */
 entry_index lane_pop(struct scheduler *s, struct lane *l);
 entry_index lane_peek(struct scheduler *s, struct lane *l);
 bool lane_remove(struct scheduler *s, struct lane *l, entry_index i); /* operator: false when it is not listed here */
 void lane_mark_dirty(struct scheduler *s, struct lane *l);
+/* The purse of the next in turn; the lane has something ready. */
+struct purse *lane_next_purse(struct lane *l);
+/* The queue of the next in turn goes to sleep in its purse; wake: it has a permit. */
+void lane_sleep(struct scheduler *s, struct lane *l);
+void lane_wake(struct scheduler *s, struct sender_queue *q);
+/* Out of a queue, awake or asleep; never 0. */
+entry_index lane_pop_queue(struct scheduler *s, struct sender_queue *q);
 /* Frees a lane that holds nothing and remembers nothing. */
 void lane_collect(struct scheduler *s, struct lane *l);
 /* How many connections it may have now, by window and configuration. */

@@ -60,6 +60,8 @@ static void scheduler_release(struct scheduler *s)
 		while (lane_pop(s, l))
 			;
 		l->state = LANE_UP;
+		l->fruitless = 0;
+		l->throttled.ms = 0;
 		l->is_dirty = false;
 		lane_collect(s, l);
 	}
