@@ -25,6 +25,7 @@
 #include "scheduler/load.h"
 #include "scheduler/operator.h"
 #include "scheduler/pause.h"
+#include "scheduler/refusal.h"
 #include "scheduler/permit.h"
 #include "scheduler/session.h"
 #include "scheduler/target.h"
@@ -396,6 +397,7 @@ static int after_jail(struct proc *p)
 	if (!boards_are_there(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
 	pause_load(s);
+	refusal_load(s);
 	s->control = operator_open(s, PROC_FD_EXTRA);
 	loop_on_turn(s->loop, scheduler_turn, s);
 	loop_timer_set_ms(s->retry_sync_timer, 0); /* the first turn: what was found on disk */
@@ -409,6 +411,18 @@ static void on_drain(struct proc *p)
 
 	s->is_draining = true;
 	session_hang_up_all(s);
+}
+
+static bool on_master(struct proc *p, const struct msg_head *head, const struct packet *packet)
+{
+	struct scheduler *s = proc_context(p);
+	struct msg_new_secrets m;
+
+	if (head->type != MSG_NEW_SECRETS || !msg_decode_new_secrets(packet, &m))
+		return false;
+	if (s && s->journal)
+		refusal_on_new_secrets(s, &m);
+	return true;
 }
 
 static void on_hand_over(struct proc *p)
@@ -428,6 +442,7 @@ static const struct proc_spec SPEC = {
 	.after_jail = after_jail,
 	.on_drain = on_drain,
 	.on_hand_over = on_hand_over,
+	.on_master = on_master,
 	.on_peer = on_peer,
 };
 

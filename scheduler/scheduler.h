@@ -40,6 +40,7 @@ struct server_state {
 	struct mono held_since;    /* while anything holds it back: a limit, a pause */
 	unsigned holds;
 	struct pause *pause;       /* NULL: not paused */
+	unsigned refusals;         /* of our login, in a row */
 	struct loop_timer *unblock;
 	void *unblock_arg; /* owned */
 	uint32_t settle_used_messages, settle_used_recipients, settle_refund_messages, settle_refund_recipients;

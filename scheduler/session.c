@@ -5,6 +5,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/job.h"
 #include "scheduler/react.h"
+#include "scheduler/refusal.h"
 #include <stdlib.h>
 
 enum {
@@ -278,6 +279,7 @@ void session_on_up(struct scheduler *s, struct worker *w, const struct msg_sessi
 	if (!session || session->worker != w || !session->lane)
 		return;
 	session->was_up = true;
+	refusal_forget(s, session->server);
 	session->size_limit = m->size_limit;
 	session->rcpt_limit = m->rcpt_limit;
 	session->mail_limit = m->mail_limit;
@@ -368,6 +370,10 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	l = session->lane;
 	is_explained = l && !session->was_up &&
 		       react_to_session(s, react_find(s, session->server, m->code, m->dsn, m->text), l, m);
+	if (l && !is_explained && refusal_is_one(s, m)) {
+		refusal_note(s, m->server, m->text);
+		is_explained = true;
+	}
 	switch (l && !is_explained ? judge_end(session, m) : END_ORDERLY) {
 	case END_THROTTLED:
 		lane_on_throttle(s, l);

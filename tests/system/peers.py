@@ -129,6 +129,12 @@ cram: | driver = cram_md5 | public_name = CRAM-MD5 | server_secret = ${if eq{$au
         own(d, "Debian-exim")
         exim = PEERS / "exim4-daemon-light/usr/sbin/exim4"
         conf = d / "exim.conf"
+        tls = "tls_advertise_hosts ="
+        if pki:
+            for name, source in (("crt", pki[1]), ("key", pki[2])):
+                shutil.copy(source, d / name)
+                own(d / name, "Debian-exim")
+            tls = f"tls_advertise_hosts = * | tls_certificate = {d}/crt | tls_privatekey = {d}/key"
         conf.write_text(ini(f"""
 exim_path = {exim} | spool_directory = {d}/spool | log_file_path = {d}/log/%slog | pid_file_path = {d}/exim.pid
 primary_hostname = mx.peer.example | local_interfaces = {self.address} | daemon_smtp_ports = 2525 | host_lookup = | never_users =

@@ -2,6 +2,7 @@
 import base64
 import re
 
+import harness
 import peers
 import pytest
 from harness import wait_until
@@ -27,7 +28,7 @@ def secret(mta):
     return write
 
 
-def server(peer, file, more="", name="out", port=None, user="bob", tls="require"):
+def login_server(peer, file, more="", name="out", port=None, user="bob", tls="require"):
     return f'''server "{name}" {{ method = relay host = "{peer.address}" port = {port or peer.port} tls = {tls}
                 username = "{user}" password-file = "{file}" {more} }}\n'''
 
@@ -49,7 +50,7 @@ def no_secret_anywhere(mta, *more):
 def test_mechanism_at_dovecot(mta, peer, pki, secret, sink, mechanism, port):
     target = sink()
     dovecot = peer(peers.Dovecot, pki, target)
-    mta.start(server(dovecot, secret(), f'auth = {{ "{mechanism}" }} {"tls-wrapper = true" if port == 1465 else ""}', port=port))
+    mta.start(login_server(dovecot, secret(), f'auth = {{ "{mechanism}" }} {"tls-wrapper = true" if port == 1465 else ""}', port=port))
     mta.drop(letter())
     target.wait(1)
     mta.wait_log("status=sent")
@@ -61,13 +62,198 @@ def test_mechanism_at_dovecot(mta, peer, pki, secret, sink, mechanism, port):
 def test_auto_takes_the_strongest(mta, peer, pki, secret, sink):
     target = sink()
     one, two = peer(peers.Dovecot, pki, target), peer(peers.Dovecot, pki, target, mechanisms="login plain cram-md5")
-    mta.start(server(one, secret(), name="one") + server(two, secret(), name="two") + 'servers = { "one" }\n'
-              if False else server(one, secret(), name="one"))
+    for count, (dovecot, mechanism) in enumerate(((one, "SCRAM-SHA-256"), (two, "CRAM-MD5")), 1):
+        mta.start(login_server(dovecot, secret()))
+        mta.drop(letter(ident=str(count)))
+        target.wait(count)
+        assert f"method={mechanism}" in wait_until(dovecot.logins)[0]
+        mta.stop()
+
+
+def test_user_and_password_beyond_ascii(mta, peer, pki, secret, sink):
+    target = sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    mta.start(login_server(dovecot, secret("grün"), user="käthe"))
     mta.drop(letter())
     target.wait(1)
-    assert "method=SCRAM-SHA-256" in wait_until(one.logins)[0]
+    no_secret_anywhere(mta)
+
+
+def test_postfix_with_dovecots_sasl(mta, peer, pki, secret):
+    dovecot = peer(peers.Dovecot, pki)
+    postfix = peer(peers.Postfix, pki=pki, more=f"smtpd_sasl_type = dovecot | smtpd_sasl_path = unix:{dovecot.socket} | "
+                   "smtpd_sasl_auth_enable = yes | smtpd_tls_auth_only = yes | smtpd_relay_restrictions = permit_sasl_authenticated, reject")
+    mta.start(login_server(postfix, secret()))
+    mta.drop(letter())
+    postfix.wait(1)
+    line, = mta.wait_log("status=sent")
+    assert "sasl_method=SCRAM-SHA-256" in (postfix.folder / "log").read_text()
+    no_secret_anywhere(mta)
+
+
+@pytest.mark.parametrize("mechanism", ["auto", "plain"])
+def test_exim(mta, peer, pki, secret, mechanism):
+    exim = peer(peers.Exim, pki=pki, auth=True)
+    mta.start(login_server(exim, secret(), f'auth = {{ "{mechanism}" }}'))
+    mta.drop(letter())
+    exim.wait(1)
+    assert ("A=cram" if mechanism == "auto" else "A=plain") in (exim.folder / "log/mainlog").read_text()
+
+
+def test_certificate_is_verified_by_default(mta, peer, pki, secret, sink):
+    """Where a login is configured the name and the chain must be right before anything is said."""
+    target = sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    text = login_server(dovecot, secret(), f'tls-ca-file = "{pki[0]}"').replace("tls = require", "")
+    mta.start(text)
+    mta.drop(letter())
+    mta.wait_log("status=deferred.*Cannot start TLS")
+    assert not dovecot.logins("auth: |Login") and target.count() == 0
+
+
+# --- what a refusal does
+
+def test_TL15_wrong_password_is_no_bounce(mta, peer, pki, secret, sink):
+    """One attempt, one alert; the mail waits without an attempt of its own; a changed file resumes at once."""
+    target = sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    file = secret("wrong-password")
+    mta.start('retry { after = { "1s" } }\n' + login_server(dovecot, file))
+    for i in range(20):
+        mta.drop(letter(ident=str(i)))
+    alert, = mta.wait_log(r"warning: server out is paused until .*535")
+    wait_until(lambda: mta.status()["servers"][0]["state"] == "paused")
+    assert "535" in mta.status()["servers"][0]["reason"]
+    failed = len(dovecot.logins(r"Aborted login|auth failed|Password mismatch"))
+    assert target.count() == 0 and not mta.grep("status=(bounced|deferred)")
+    queue = wait_until(lambda: len(q := mta.queue()) == 20 and q)
+    assert all(row["attempts"] == 0 for row in queue), queue[0]
+    # Still no further try when more mail comes.
+    mta.drop(letter(ident="late"))
+    wait_until(lambda: len(mta.queue()) == 21)
+    assert len(dovecot.logins(r"Aborted login|auth failed|Password mismatch")) == failed
+    assert len(mta.grep("is paused until")) == 1
+    no_secret_anywhere(mta, "wrong-password")
+    secret(PASSWORD)
+    target.wait(21)
+    mta.wait_log("logged in again")
+    mta.wait_empty()
+    no_secret_anywhere(mta, "wrong-password")
+
+
+def test_TL15_the_next_server_takes_the_mail(mta, peer, pki, secret, sink):
+    target, other = sink(), sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    mta.start(login_server(dovecot, secret("wrong-password")) + other.relay("second"))
+    for i in range(20):
+        mta.drop(letter(ident=str(i)))
+    other.wait(20)
+    mta.wait_empty()
+    assert target.count() == 0 and len(mta.grep("is paused until")) == 1
+
+
+def test_TL15_the_pause_outlasts_crashes_but_a_restart_tries(mta, peer, pki, secret, sink):
+    """The scheduler killed: one probe, refused, then quiet again. Password mended while nothing ran: mail goes at start."""
+    target = sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    mta.start(login_server(dovecot, secret("wrong-password")))
+    mta.drop(letter())
+    mta.wait_log("is paused until")
+    mta.kill("scheduler")
+    mta.wait_log("is paused until", times=2)
     mta.stop()
-    mta.start(server(two, secret(), name="two"))
-    mta.drop(letter(ident="2"))
-    target.wait(2)
-    assert "method=CRAM-MD5" in wait_until(two.logins)[0]
+    secret(PASSWORD)
+    mta.start()
+    target.wait(1)
+
+
+def test_reload_with_another_password(mta, peer, pki, sink):
+    """An inline password, changed by a reload."""
+    target = sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    text = login_server(dovecot, "FILE").replace('password-file = "FILE"', 'password = "%s"')
+    mta.configure(text % "wrong-password")
+    mta.conf.chmod(0o600)
+    mta.start()
+    mta.drop(letter())
+    mta.wait_log("is paused until")
+    mta.configure(text % PASSWORD)
+    mta.postern("reload", check=True)
+    target.wait(1)
+    no_secret_anywhere(mta)
+
+
+@pytest.mark.parametrize("fault", ["gone", "open", "empty"])
+def test_OP02_a_password_file_that_cannot_be_used(mta, peer, pki, secret, sink, fault):
+    """At run time: that server cannot log in, mail waits, others run; mended, it goes on."""
+    target, other = sink(), sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    file = secret()
+    mta.start(login_server(dovecot, file) + other.relay("second"))
+    mta.drop(letter(ident="1"))
+    target.wait(1)
+    if fault == "gone":
+        file.rename(file.with_name("password.away"))
+        file.with_name("password.touched").touch()
+    elif fault == "open":
+        file.chmod(0o644)
+    else:
+        file.write_text("")
+    mta.wait_log("server out cannot log in")
+    mta.wait_log("its password has changed")
+    wait_until(lambda: (mta.drop(letter(ident=f"x{mta.dropped}")), other.count())[1] > 0)
+    if fault == "gone":
+        file.with_name("password.away").rename(file)
+    else:
+        secret()
+        file.chmod(0o600)
+    mta.wait_log("its password has changed", times=2)
+    before = target.count()
+    wait_until(lambda: (mta.drop(letter(ident=f"y{mta.dropped}")), target.count())[1] > before)
+
+
+def test_TL18_our_own_relay_wants_a_login(mta, server):
+    """530 to MAIL from a relay without login: nothing bounces."""
+    def script(s):
+        s.say("220 fake.example")
+        s.serve(mail=lambda a: "530 5.7.0 Authentication required")
+    srv = server(script)
+    mta.start(f'server "out" {{ method = relay host = "{srv.address}" port = {srv.port} tls = none }}\n')
+    mta.drop(letter())
+    mta.wait_log("server out is paused until .*530 5.7.0 Authentication required")
+    assert not mta.grep("status=bounced") and mta.queue()[0]["attempts"] == 0
+
+
+# --- where passwords are
+
+def memory_holds(pid, secret):
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            where, mode, *_, = line.split()
+            if not mode.startswith("rw") or "[v" in line:
+                continue
+            start, end = (int(x, 16) for x in where.split("-"))
+            memory.seek(start)
+            try:
+                if secret in memory.read(end - start):
+                    return True
+            except OSError:
+                pass
+    return False
+
+
+@pytest.mark.skipif("__import__('os').geteuid() != 0 or harness.SANITIZED", reason="needs root and an ordinary build")
+def test_passwords_reach_smtpout_only(mta, peer, pki, secret, sink):
+    """Inline and by file: in no other process's memory but master's, and smtpout's."""
+    target = sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    inline = login_server(dovecot, "F").replace('password-file = "F"', 'password = "unlikely+inline=1"')
+    mta.configure(inline + login_server(dovecot, secret("unlikely+file=2"), name="two"))
+    mta.conf.chmod(0o600)
+    mta.start()
+    for pid, name in mta.pids().items():
+        for text in (b"unlikely+inline=1", b"unlikely+file=2"):
+            if name == "smtpout":
+                assert memory_holds(pid, text)
+            elif name != "master":
+                assert not memory_holds(pid, text), (name, text)
