@@ -21,7 +21,7 @@ void plan_make(struct plan *out, const struct conf *conf, struct slice sender, s
 void plan_make_for_domain(struct plan *out, const struct conf *conf, struct slice domain);
 /* The configuration speaks of senders or of single addresses. */
 bool plan_needs_addresses(const struct conf *conf);
-bool plan_equal(const struct plan *a, const struct plan *b); /* the servers; by which route does not matter */
+bool plan_equal(const struct plan *a, const struct plan *b); /* the route, too: it may have limits */
 bool plan_has_direct(const struct plan *p, const struct conf *conf);
 
 /* Why a server is in the plan or not, for people. */

@@ -120,7 +120,7 @@ static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct 
 		return LANE_PASSED;
 	if (l->state == LANE_PROBING && has_next && l->sessions + l->ready_count > 0)
 		return LANE_PASSED; /* one probe is enough */
-	if (has_next && s->server[l->server].blocked_until.ms && lane_server(s, l)->on_limit == ON_LIMIT_NEXT)
+	if (has_next && lane_server(s, l)->on_limit == ON_LIMIT_NEXT && permit_is_server_full(permit_purse(s, l->server, e)))
 		return LANE_PASSED;
 	if (l->state == LANE_DOWN)
 		l->state = LANE_PROBING;
@@ -326,11 +326,17 @@ static void reroute_server(struct scheduler *s, unsigned server)
 			reroute_all(s, s->lane[k]);
 }
 
-void dispatch_server_blocked(struct scheduler *s, unsigned server)
+/* What sleeps there is routed again: each once, wherever it ends. */
+void dispatch_purse_blocked(struct scheduler *s, struct purse *p)
 {
-	if (s->conf->server[server].on_limit != ON_LIMIT_NEXT)
-		return;
-	reroute_server(s, server);
+	for (unsigned k = 0; k < PRIORITY_COUNT; k++) {
+		unsigned count = 0;
+
+		for (struct sender_queue *q = p->asleep[k]; q; q = q->next == p->asleep[k] ? NULL : q->next)
+			count += q->count;
+		while (count-- > 0 && p->asleep[k])
+			dispatch_route(s, lane_pop_queue(s, p->asleep[k]));
+	}
 }
 
 void dispatch_server_paused(struct scheduler *s, unsigned server)
@@ -384,16 +390,12 @@ static bool open_one(struct scheduler *s, struct lane *l)
 
 static bool give_one(struct scheduler *s, struct lane *l, struct session *session)
 {
+	struct purse *purse = lane_next_purse(l);
+	entry_index i = lane_pop(s, l);
 	uint32_t held_s;
-	entry_index i;
 	struct job *job;
 
-	if (!permit_is_ready(s, l->server))
-		return false;
-	i = lane_pop(s, l);
-	if (!i)
-		return false; /* it moved to another lane */
-	held_s = s->server[l->server].hold_counter_s - entry_get(s->entries, i)->held_mark;
+	held_s = permit_hold_s(s, l->server, purse) - entry_get(s->entries, i)->held_mark;
 	job = job_new(s, i);
 	if (!job)
 		return true;
@@ -401,7 +403,7 @@ static bool give_one(struct scheduler *s, struct lane *l, struct session *sessio
 		job_split(s, job);
 		return true;
 	}
-	if (!permit_take(s, l->server, job_rcpt_count(job))) {
+	if (!permit_take(s, purse, job, job_rcpt_count(job))) {
 		job_give_back(s, job, l);
 		entry_get(s->entries, i)->held_mark -= held_s;
 		return false;
@@ -418,6 +420,17 @@ static void pass_slot_on(struct scheduler *s, unsigned server)
 		dispatch_slot_free(s, server);
 }
 
+/* Puts to sleep what has no permit. False: nothing else is left. */
+static bool has_permit(struct scheduler *s, struct lane *l)
+{
+	while (l->ready_count > 0) {
+		if (permit_is_ready(s, lane_next_purse(l)))
+			return true;
+		lane_sleep(s, l);
+	}
+	return false;
+}
+
 static void pump(struct scheduler *s, struct lane *l)
 {
 	if (pause_is_on(s, l->server))
@@ -427,7 +440,7 @@ static void pump(struct scheduler *s, struct lane *l)
 		return;
 	}
 	/* Without a permit no connection is opened: it would idle, be closed, and be opened again. */
-	while (l->ready_count > 0 && permit_is_ready(s, l->server)) {
+	while (has_permit(s, l)) {
 		struct session *session = session_choose(s, l);
 
 		/* A busy session will do only when no more connections may be opened. */

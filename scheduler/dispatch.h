@@ -16,7 +16,7 @@ void dispatch_server_changed(struct scheduler *s, unsigned server);
 /* A worker came, or its pipe has room again: every lane with mail may try. */
 void dispatch_workers_changed(struct scheduler *s);
 /* The server's limits are used up: mail with another server goes there when on-limit = next. */
-void dispatch_server_blocked(struct scheduler *s, unsigned server);
+void dispatch_purse_blocked(struct scheduler *s, struct purse *p);
 /* The server is left alone for a while: its mail goes to other servers where there are any. */
 void dispatch_server_paused(struct scheduler *s, unsigned server);
 /* It may be tried again: one delivery a lane goes first. */

@@ -38,22 +38,29 @@ static void put_time(struct buf *out, const char *key, int64_t ms)
 	buf_release(&text);
 }
 
+/* The purse in which it waits for a window to open; NULL: it does not. */
+static const struct purse *waits_for(struct scheduler *s, const struct entry *e, unsigned server)
+{
+	struct purse *p = e->place == ENTRY_LISTED && lane_at(s, e->blame) && lane_at(s, e->blame)->server == server ?
+				  permit_purse(s, server, e) :
+				  NULL;
+
+	return p && p->blocked_until.ms ? p : NULL;
+}
+
 /* In words why it is not gone yet; empty when it is under way or nobody knows. */
 static void reason_of(struct buf *out, struct scheduler *s, const struct entry *e, const struct record *r,
 		      const struct record_rcpt *rcpt)
 {
 	const struct plan *plan = &domain_get(&s->domains, e->domain)->plan;
 	unsigned server = e->server_at < plan->count ? plan->server[e->server_at] : 0;
+	const struct purse *purse;
 
 	if (e->place == ENTRY_LISTED && plan->count > 0 && pause_is_on(s, server)) {
 		pause_format(out, s, server);
-	} else if (e->place == ENTRY_LISTED && plan->count > 0 && s->server[server].blocked_until.ms) {
-		buf_printf(out, "waiting for limit %s of %s until ", s->server[server].blocked_limit,
-			   s->conf->server[server].name);
-		if (s->server[server].blocked_until.ms == INT64_MAX)
-			buf_put_str(out, "it is changed");
-		else
-			clock_format_rfc3339(out, s->server[server].blocked_until);
+	} else if ((purse = waits_for(s, e, server)) != NULL) {
+		buf_put_str(out, "waiting for ");
+		permit_format(out, purse);
 	} else if (rcpt->outcome) {
 		buf_put_str(out, r->outcome[rcpt->outcome - 1].text);
 	} else if (e->place == ENTRY_HEAP && lane_at(s, e->blame) && lane_at(s, e->blame)->text) {
@@ -389,8 +396,7 @@ static const char *state_of(struct scheduler *s, unsigned server, struct buf *re
 		buf_put_str(reason, l->text ? l->text : "");
 		return l->state == LANE_PROBING ? "probing" : "paused";
 	}
-	if (s->server[server].blocked_until.ms)
-		buf_put_str(reason, s->server[server].blocked_limit);
+	permit_format_server(reason, s, server);
 	return "up";
 }
 
@@ -489,7 +495,7 @@ static void ask_limits(struct scheduler *s, struct status_query *q)
 		struct packet p;
 
 		buf_init(&q->limits[i], 64 * 1024);
-		if (!permit_is_needed(s, i) || !s->is_limiter_up || channel_is_full(s->limiter))
+		if (!permit_has_limits(s, i) || !s->is_limiter_up || channel_is_full(s->limiter))
 			continue;
 		msg_encode_limit_query(&p, &head, &m);
 		channel_send(s->limiter, &p);

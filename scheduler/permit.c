@@ -1,111 +1,150 @@
-/* permit.c - the scheduler's side of limits. One open question per server, settlements repeated until answered. */
+/* permit.c - the scheduler's side of limits. One open question per purse, settlements repeated until answered. */
 #include "scheduler/permit.h"
 #include "lib/log.h"
+#include "lib/text.h"
 #include "scheduler/dispatch.h"
+#include "scheduler/purse.h"
 #include <stdlib.h>
 
-enum { ASK_MESSAGES_MAX = 100 };
+enum { ASK_MESSAGES_MAX = 100, TIMER_MAX_MS = 3600 * 1000, SAY_AGAIN_MS = 3600 * 1000 };
 
 /* A SETTLE under way; kept until SETTLED. */
 struct settlement {
 	struct settlement *next;
-	struct msg_settle m; /* m.scopes points into the configuration */
-	unsigned server;
+	struct msg_settle m; /* m.scopes points into the purse, which stays as long */
+	struct purse *purse;
 };
 
-bool permit_is_needed(const struct scheduler *s, unsigned server)
+static void mark_dirty(struct purse *p)
 {
-	return s->conf->server[server].limits.count > 0;
-}
-
-static struct slice name_of(const struct scheduler *s, unsigned server)
-{
-	return slice_of(s->conf->server[server].name);
-}
-
-static void send_ask(struct scheduler *s, unsigned server)
-{
-	struct server_state *state = &s->server[server];
-	struct msg_permit_ask m = { .request = state->ask_request, .scopes = name_of(s, server) };
-	struct msg_head head = channel_head(s->limiter);
-	struct packet p;
-
-	if (!s->is_limiter_up)
-		return; /* permit_resync() repeats it */
-	m.messages = state->ask_messages;
-	m.recipients = state->ask_recipients;
-	m.first = state->next_rcpts;
-	msg_encode_permit_ask(&p, &head, &m);
-	channel_send(s->limiter, &p);
-}
-
-static void ask(struct scheduler *s, unsigned server, unsigned rcpts)
-{
-	struct server_state *state = &s->server[server];
-	unsigned messages = state->waiting + 1;
-
-	if (state->ask_request)
+	if (p->is_dirty)
 		return;
-	if (state->blocked_until.ms && state->blocked_until.ms > clock_wall().ms)
-		return;
-	state->ask_request = ++s->next_request;
-	state->ask_messages = messages < ASK_MESSAGES_MAX ? messages : ASK_MESSAGES_MAX;
-	state->ask_recipients = state->ask_messages - 1 + rcpts;
-	send_ask(s, server);
+	p->is_dirty = true;
+	p->next_dirty = p->owner->dirty_purses;
+	p->owner->dirty_purses = p;
 }
 
-bool permit_is_ready(struct scheduler *s, unsigned server)
+static bool may_send(struct scheduler *s)
 {
-	struct server_state *state = &s->server[server];
+	return s->is_limiter_up && !s->is_adopting && !channel_is_full(s->limiter);
+}
 
-	if (!permit_is_needed(s, server) || (state->permit_messages > 0 && state->permit_recipients > 0))
+/* --- asking --- */
+
+static void send_ask(struct scheduler *s, struct purse *p)
+{
+	struct msg_permit_ask m = {
+		.request = p->ask_request,
+		.scopes = slice_of(p->scopes),
+		.class = p->class,
+		.messages = p->ask_messages,
+		.recipients = p->ask_recipients,
+		.first = p->ask_first,
+	};
+	struct msg_head head;
+	struct packet packet;
+
+	p->is_ask_unsent = !may_send(s);
+	if (p->is_ask_unsent) {
+		mark_dirty(p); /* permit_turn() does it */
+		return;
+	}
+	head = channel_head(s->limiter);
+	msg_encode_permit_ask(&packet, &head, &m);
+	channel_send(s->limiter, &packet);
+}
+
+static void ask(struct scheduler *s, struct purse *p)
+{
+	if (p->ask_request || (p->blocked_until.ms && p->blocked_until.ms > clock_wall().ms))
+		return;
+	p->ask_request = ++s->next_request;
+	p->ask_first = p->next_rcpts > 0 ? p->next_rcpts : 1;
+	p->ask_messages = p->waiting < 1 ? 1 : p->waiting < ASK_MESSAGES_MAX ? p->waiting : ASK_MESSAGES_MAX;
+	p->ask_recipients = p->ask_messages - 1 + p->ask_first;
+	send_ask(s, p);
+}
+
+bool permit_is_ready(struct scheduler *s, struct purse *p)
+{
+	if (!p || (p->permit_messages > 0 && p->permit_recipients > 0 && p->permit_recipients >= p->next_rcpts))
 		return true;
-	ask(s, server, state->next_rcpts > 0 ? state->next_rcpts : 1);
+	ask(s, p);
 	return false;
 }
 
-bool permit_take(struct scheduler *s, unsigned server, unsigned rcpts)
+/* Few permits may stand in their own way: of those that are too small for the next delivery the limiter gets back all. */
+static void give_back(struct purse *p)
 {
-	struct server_state *state = &s->server[server];
+	p->settle_refund_messages += p->permit_messages;
+	p->settle_refund_recipients += p->permit_recipients;
+	p->permit_messages = p->permit_recipients = 0;
+	mark_dirty(p);
+}
 
-	if (!permit_is_needed(s, server))
+bool permit_take(struct scheduler *s, struct purse *p, struct job *job, unsigned rcpts)
+{
+	if (!p)
 		return true;
-	if (state->permit_messages < 1 || state->permit_recipients < rcpts) {
-		state->next_rcpts = rcpts; /* the head of the line needs so many at once */
-		ask(s, server, rcpts);
+	if (p->permit_messages < 1 || p->permit_recipients < rcpts) {
+		p->next_rcpts = rcpts;
+		give_back(p);
+		ask(s, p);
 		return false;
 	}
-	state->next_rcpts = 0;
-	state->permit_messages--;
-	state->permit_recipients -= rcpts;
-	state->flight_messages++;
-	state->flight_recipients += rcpts;
+	p->next_rcpts = 0;
+	p->permit_messages--;
+	p->permit_recipients -= rcpts;
+	p->flight_messages++;
+	p->flight_recipients += rcpts;
+	p->job_count++;
+	job->purse = p;
+	job->permit_rcpts = (uint16_t)rcpts;
 	return true;
 }
 
-void permit_adopt(struct scheduler *s, unsigned server, unsigned rcpts)
+void permit_adopt(struct scheduler *s, struct job *job, unsigned server)
 {
-	if (!permit_is_needed(s, server))
+	struct purse *p = job->purse ? NULL : permit_purse(s, server, entry_get(s->entries, job->entry));
+
+	if (!p)
 		return;
-	s->server[server].flight_messages++;
-	s->server[server].flight_recipients += rcpts;
+	p->flight_messages++;
+	p->flight_recipients += job->rcpts_sent;
+	p->job_count++;
+	job->purse = p;
+	job->permit_rcpts = job->rcpts_sent;
 }
 
-void permit_settle(struct scheduler *s, unsigned server, bool was_used, unsigned rcpts)
+void permit_settle(struct scheduler *s, struct job *job, bool was_used)
 {
-	struct server_state *state = &s->server[server];
+	struct purse *p = job->purse;
 
-	if (!permit_is_needed(s, server) || state->flight_messages == 0)
+	(void)s;
+	if (!p)
 		return;
-	state->flight_messages--;
-	state->flight_recipients -= rcpts < state->flight_recipients ? rcpts : state->flight_recipients;
+	job->purse = NULL;
+	p->job_count--;
+	p->flight_messages--;
+	p->flight_recipients -= job->permit_rcpts;
 	if (was_used) {
-		state->settle_used_messages++;
-		state->settle_used_recipients += rcpts;
+		p->settle_used_messages++;
+		p->settle_used_recipients += job->permit_rcpts;
 	} else {
-		state->settle_refund_messages++;
-		state->settle_refund_recipients += rcpts;
+		p->settle_refund_messages++;
+		p->settle_refund_recipients += job->permit_rcpts;
 	}
+	mark_dirty(p);
+}
+
+void permit_on_queue(struct purse *p, int queues, int entries)
+{
+	if (!p)
+		return;
+	p->queue_count = (unsigned)((int)p->queue_count + queues);
+	p->waiting = (unsigned)((int)p->waiting + entries);
+	if (p->waiting == 0)
+		mark_dirty(p);
 }
 
 /* --- held back --- */
@@ -124,90 +163,205 @@ void permit_hold_end(struct scheduler *s, unsigned server)
 		state->hold_counter_s += (uint32_t)((clock_mono().ms - state->held_since.ms + 999) / 1000);
 }
 
-/* --- blocked until a window opens --- */
-
-static void unblock(struct scheduler *s, unsigned server)
+static uint32_t seconds_since(struct mono since)
 {
-	struct server_state *state = &s->server[server];
-
-	if (!state->blocked_until.ms)
-		return;
-	permit_hold_end(s, server);
-	state->blocked_until.ms = 0;
-	loop_timer_cancel(state->unblock);
-	dispatch_server_changed(s, server);
+	return (uint32_t)((clock_mono().ms - since.ms + 999) / 1000);
 }
 
-struct unblock_arg {
-	struct scheduler *s;
-	unsigned server;
-};
+uint32_t permit_hold_s(const struct scheduler *s, unsigned server, const struct purse *p)
+{
+	const struct server_state *state = &s->server[server];
+	uint32_t held = state->hold_counter_s + (state->holds > 0 ? seconds_since(state->held_since) : 0);
+
+	if (p)
+		held += p->hold_counter_s + (p->blocked_until.ms ? seconds_since(p->blocked_since) : 0);
+	return held;
+}
+
+/* --- blocked until a window opens --- */
+
+static void end_block(struct purse *p)
+{
+	if (!p->blocked_until.ms)
+		return;
+	p->hold_counter_s += seconds_since(p->blocked_since);
+	p->blocked_until.ms = 0;
+	loop_timer_cancel(p->unblock);
+}
+
+static void set_timer(struct purse *p)
+{
+	int64_t left = p->blocked_until.ms - clock_wall().ms;
+
+	if (p->blocked_until.ms != INT64_MAX)
+		loop_timer_set_ms(p->unblock, left <= 0 ? 1 : left < TIMER_MAX_MS ? (uint64_t)left : TIMER_MAX_MS);
+}
+
+static void ask_anew(struct scheduler *s, struct purse *p)
+{
+	end_block(p);
+	if (p->waiting > 0)
+		ask(s, p);
+	else
+		mark_dirty(p);
+}
 
 static void on_unblock(void *arg)
 {
-	struct unblock_arg *a = arg;
-	struct server_state *state = &a->s->server[a->server];
-	int64_t left = state->blocked_until.ms - clock_wall().ms;
+	struct purse *p = arg;
 
-	if (left > 0) { /* the wall clock was set back, or the wait is longer than one timer */
-		loop_timer_set_ms(state->unblock, left < 3600 * 1000 ? (uint64_t)left : 3600u * 1000);
-		return;
-	}
-	unblock(a->s, a->server);
+	if (p->blocked_until.ms > clock_wall().ms)
+		set_timer(p); /* the wall clock was set back, or the wait is longer than one timer */
+	else
+		ask_anew(p->owner, p);
 }
 
-static void block(struct scheduler *s, unsigned server, const struct msg_permit *m)
+bool permit_is_server_full(const struct purse *p)
 {
-	struct server_state *state = &s->server[server];
-	bool was_blocked = state->blocked_until.ms != 0;
-	int64_t left = (int64_t)m->free_at - clock_wall().ms;
+	return p && p->blocked_until.ms && p->blocked_scope &&
+	       strcmp(p->blocked_scope, p->owner->conf->server[p->server].name) == 0;
+}
 
-	snprintf(state->blocked_limit, sizeof(state->blocked_limit), "%.*s", (int)m->limit.len, m->limit.ptr);
+/* One line when mail begins to wait, and not again for each of many short waits. */
+static void say_blocked(struct purse *p)
+{
+	struct mono now = clock_mono();
+	struct buf text;
+
+	if (p->said.ms && now.ms - p->said.ms < SAY_AGAIN_MS)
+		return;
+	p->said = now;
+	buf_init(&text, 1024);
+	permit_format(&text, p);
+	log_info("server %s: mail waits for %s", p->owner->conf->server[p->server].name, buf_text(&text));
+	buf_release(&text);
+}
+
+static void keep_scope(struct purse *p, unsigned at)
+{
+	const char *start = p->scopes, *end;
+
+	while (at-- > 0 && (end = strchr(start, '\n')))
+		start = end + 1;
+	end = strchr(start, '\n');
+	free(p->blocked_scope);
+	p->blocked_scope = xstrndup(start, end ? (size_t)(end - start) : strlen(start));
+}
+
+static void block(struct scheduler *s, struct purse *p, const struct msg_permit *m)
+{
+	bool was_blocked = p->blocked_until.ms != 0;
+
+	snprintf(p->blocked_limit, sizeof(p->blocked_limit), "%.*s", (int)m->limit.len, m->limit.ptr);
+	keep_scope(p, m->scope_at);
 	if (!was_blocked)
-		permit_hold_begin(s, server);
-	state->blocked_until.ms = m->free_at ? (int64_t)m->free_at : INT64_MAX;
-	if (!state->unblock) {
-		struct unblock_arg *a = xmalloc(sizeof(*a));
+		p->blocked_since = clock_mono();
+	p->blocked_until.ms = m->free_at ? (int64_t)m->free_at : INT64_MAX;
+	if (!p->unblock)
+		p->unblock = loop_timer_new(s->loop, on_unblock, p);
+	set_timer(p);
+	say_blocked(p);
+	if (permit_is_server_full(p) && s->conf->server[p->server].on_limit == ON_LIMIT_NEXT)
+		dispatch_purse_blocked(s, p);
+}
 
-		*a = (struct unblock_arg){ s, server };
-		state->unblock_arg = a;
-		state->unblock = loop_timer_new(s->loop, on_unblock, a);
-	}
-	if (m->free_at)
-		loop_timer_set_ms(state->unblock, left > 0 ? (uint64_t)left : 1);
-	if (!was_blocked) {
-		struct buf when;
+/* --- answers --- */
 
-		buf_init(&when, 64);
-		clock_format_rfc3339(&when, state->blocked_until);
-		log_info("server %s: limit %s is used up, mail waits until %s", s->conf->server[server].name,
-			 state->blocked_limit, m->free_at ? buf_text(&when) : "it is changed");
-		buf_release(&when);
-		dispatch_server_blocked(s, server);
+struct asked {
+	uint32_t request;
+	struct purse *found;
+};
+
+static void look_for_asked(void *arg, struct table_node *node)
+{
+	struct asked *asked = arg;
+	struct purse *p = TABLE_OBJECT(node, struct purse, node);
+
+	if (p->ask_request == asked->request)
+		asked->found = p;
+}
+
+/* Higher priorities first, but every eighth is a lower one's. */
+static struct sender_queue *next_asleep(struct purse *p)
+{
+	struct sender_queue *first = NULL, *lower = NULL;
+
+	for (unsigned k = 0; k < PRIORITY_COUNT; k++) {
+		if (!first)
+			first = p->asleep[k];
+		else if (p->asleep[k])
+			lower = p->asleep[k];
 	}
+	return lower && ++p->wakes % 8 == 0 ? lower : first;
+}
+
+static void wake(struct scheduler *s, struct purse *p)
+{
+	struct sender_queue *q;
+
+	for (uint32_t n = 0; n < p->permit_messages && (q = next_asleep(p)) != NULL; n++)
+		lane_wake(s, q);
 }
 
 void permit_on_granted(struct scheduler *s, const struct msg_permit *m)
 {
-	int server = -1;
+	struct asked asked = { m->request, NULL };
+	struct purse *p;
 
-	for (unsigned i = 0; i < s->conf->server_count && server < 0; i++)
-		if (s->server[i].ask_request == m->request)
-			server = (int)i;
-	struct server_state *state;
-
-	if (server < 0)
+	if (m->request == 0)
 		return;
-	state = &s->server[server];
-	state->ask_request = 0;
+	table_each(&s->purses, look_for_asked, &asked);
+	p = asked.found;
+	if (!p)
+		return;
+	p->ask_request = 0;
+	mark_dirty(p);
 	if (m->messages == 0) {
-		block(s, (unsigned)server, m);
+		block(s, p, m);
 		return;
 	}
-	state->permit_messages += m->messages;
-	state->permit_recipients += m->recipients;
-	unblock(s, (unsigned)server);
-	dispatch_server_changed(s, (unsigned)server);
+	p->permit_messages += m->messages;
+	p->permit_recipients += m->recipients;
+	end_block(p);
+	wake(s, p);
+}
+
+struct again {
+	struct scheduler *s;
+	struct slice scopes; /* any of these; empty: all */
+};
+
+static bool names(struct slice scopes, const char *scope)
+{
+	size_t len = strlen(scope);
+
+	while (scopes.len > 0) {
+		const char *end = memchr(scopes.ptr, '\n', scopes.len);
+		size_t part = end ? (size_t)(end - scopes.ptr) : scopes.len;
+
+		if (part == len && memcmp(scopes.ptr, scope, len) == 0)
+			return true;
+		part += end != NULL;
+		scopes.ptr += part;
+		scopes.len -= part;
+	}
+	return false;
+}
+
+static void ask_if_blocked(void *arg, struct table_node *node)
+{
+	struct again *again = arg;
+	struct purse *p = TABLE_OBJECT(node, struct purse, node);
+
+	if (p->blocked_until.ms && (again->scopes.len == 0 || names(again->scopes, p->blocked_scope)))
+		ask_anew(again->s, p);
+}
+
+void permit_ask_again(struct scheduler *s, struct slice scopes)
+{
+	struct again again = { s, scopes };
+
+	table_each(&s->purses, ask_if_blocked, &again);
 }
 
 /* --- settlements --- */
@@ -217,91 +371,153 @@ static void send_settlement(struct scheduler *s, const struct settlement *at)
 	struct msg_head head = channel_head(s->limiter);
 	struct packet p;
 
-	if (!s->is_limiter_up)
-		return;
 	msg_encode_settle(&p, &head, &at->m);
 	channel_send(s->limiter, &p);
 }
 
-static void settle_server(struct scheduler *s, unsigned server)
+static void settle_purse(struct scheduler *s, struct purse *p)
 {
-	struct server_state *state = &s->server[server];
 	struct settlement *at;
 
-	if (state->waiting == 0 && !state->ask_request) { /* nobody needs what is left */
-		state->settle_refund_messages += state->permit_messages;
-		state->settle_refund_recipients += state->permit_recipients;
-		state->permit_messages = state->permit_recipients = 0;
-	}
-	if (!(state->settle_used_messages | state->settle_used_recipients | state->settle_refund_messages |
-	      state->settle_refund_recipients))
+	if (p->waiting == 0 && !p->ask_request && p->permit_messages + p->permit_recipients > 0)
+		give_back(p); /* nobody needs what is left */
+	if (!(p->settle_used_messages | p->settle_used_recipients | p->settle_refund_messages |
+	      p->settle_refund_recipients))
 		return;
 	at = xcalloc(1, sizeof(*at));
-	at->server = server;
+	at->purse = p;
+	p->settlement_count++;
 	at->m = (struct msg_settle){
 		.request = ++s->next_request,
-		.scopes = name_of(s, server),
-		.used_messages = state->settle_used_messages,
-		.used_recipients = state->settle_used_recipients,
-		.refund_messages = state->settle_refund_messages,
-		.refund_recipients = state->settle_refund_recipients,
+		.scopes = slice_of(p->scopes),
+		.class = p->class,
+		.used_messages = p->settle_used_messages,
+		.used_recipients = p->settle_used_recipients,
+		.refund_messages = p->settle_refund_messages,
+		.refund_recipients = p->settle_refund_recipients,
 	};
-	state->settle_used_messages = state->settle_used_recipients = 0;
-	state->settle_refund_messages = state->settle_refund_recipients = 0;
+	p->settle_used_messages = p->settle_used_recipients = 0;
+	p->settle_refund_messages = p->settle_refund_recipients = 0;
 	at->next = s->settlements;
 	s->settlements = at;
 	send_settlement(s, at);
 }
 
-void permit_turn(struct scheduler *s)
-{
-	if (s->syncing_count > 0 || !s->is_limiter_up || channel_is_full(s->limiter))
-		return;
-	for (unsigned i = 0; i < s->conf->server_count; i++)
-		if (permit_is_needed(s, i))
-			settle_server(s, i);
-}
-
 void permit_on_settled(struct scheduler *s, const struct msg_settled *m)
 {
 	for (struct settlement **at = &s->settlements; *at; at = &(*at)->next) {
-		if ((*at)->m.request == m->request) {
-			struct settlement *done = *at;
+		struct settlement *done = *at;
 
-			*at = done->next;
-			free(done);
-			return;
-		}
+		if (done->m.request != m->request)
+			continue;
+		*at = done->next;
+		done->purse->settlement_count--;
+		mark_dirty(done->purse);
+		if (done->m.refund_messages + done->m.refund_recipients > 0)
+			permit_ask_again(s, done->m.scopes); /* there is room that nobody had counted on */
+		free(done);
+		return;
 	}
+}
+
+/* --- a new limiter --- */
+
+static void send_adopt(struct scheduler *s, struct slice scopes, uint8_t class, uint32_t messages, uint32_t recipients)
+{
+	struct msg_adopt m = { ++s->next_request, scopes, class, messages, recipients, {} };
+	struct msg_head head = channel_head(s->limiter);
+	struct packet p;
+
+	msg_encode_adopt(&p, &head, &m);
+	channel_send(s->limiter, &p);
+}
+
+static void adopt(struct scheduler *s, struct purse *p)
+{
+	uint32_t messages = p->flight_messages + p->permit_messages + p->settle_used_messages + p->settle_refund_messages;
+	uint32_t recipients =
+		p->flight_recipients + p->permit_recipients + p->settle_used_recipients + p->settle_refund_recipients;
+
+	for (const struct settlement *at = p->settlement_count > 0 ? s->settlements : NULL; at; at = at->next) {
+		if (at->purse != p)
+			continue;
+		messages += at->m.used_messages + at->m.refund_messages;
+		recipients += at->m.used_recipients + at->m.refund_recipients;
+	}
+	p->must_adopt = false;
+	if (messages + recipients > 0)
+		send_adopt(s, slice_of(p->scopes), p->class, messages, recipients);
+}
+
+static void mark_for_adoption(void *arg UNUSED, struct table_node *node)
+{
+	struct purse *p = TABLE_OBJECT(node, struct purse, node);
+
+	p->must_adopt = true;
+	p->is_ask_unsent |= p->ask_request != 0;
+	mark_dirty(p);
 }
 
 void permit_resync(struct scheduler *s)
 {
-	for (unsigned i = 0; i < s->conf->server_count; i++) {
-		struct server_state *state = &s->server[i];
-		struct msg_adopt m = { .request = ++s->next_request, .scope = name_of(s, i) };
-		struct msg_head head = channel_head(s->limiter);
-		struct packet p;
+	s->is_adopting = true;
+	table_each(&s->purses, mark_for_adoption, NULL);
+}
 
-		if (!permit_is_needed(s, i))
-			continue;
-		m.messages = state->flight_messages + state->permit_messages;
-		m.recipients = state->flight_recipients + state->permit_recipients;
-		m.messages += state->settle_used_messages + state->settle_refund_messages;
-		m.recipients += state->settle_used_recipients + state->settle_refund_recipients;
-		for (const struct settlement *at = s->settlements; at; at = at->next) {
-			if (at->server != i)
-				continue;
-			m.messages += at->m.used_messages + at->m.refund_messages;
-			m.recipients += at->m.used_recipients + at->m.refund_recipients;
-		}
-		msg_encode_adopt(&p, &head, &m);
-		channel_send(s->limiter, &p);
-		if (state->ask_request)
-			send_ask(s, i);
+/* All that is under way, then that this was all, then again what it did not answer. False: the pipe is full. */
+static bool adopt_all(struct scheduler *s)
+{
+	for (struct purse *p = s->dirty_purses; p; p = p->next_dirty) {
+		if (channel_is_full(s->limiter))
+			return false;
+		if (p->must_adopt)
+			adopt(s, p);
 	}
+	send_adopt(s, slice_of(""), 0, 0, 0);
+	s->is_adopting = false;
 	for (const struct settlement *at = s->settlements; at; at = at->next)
 		send_settlement(s, at);
+	return true;
+}
+
+/* --- the turn --- */
+
+static bool is_of_use(const struct purse *p)
+{
+	return p->queue_count + p->job_count + p->settlement_count > 0 || p->ask_request || p->blocked_until.ms ||
+	       p->permit_messages + p->permit_recipients > 0 || p->is_dirty;
+}
+
+void permit_turn(struct scheduler *s)
+{
+	struct purse *list, *p;
+
+	if (s->syncing_count > 0 || !s->is_limiter_up)
+		return;
+	if (s->is_adopting && !adopt_all(s))
+		return;
+	list = s->dirty_purses;
+	s->dirty_purses = NULL;
+	while ((p = list) != NULL) {
+		list = p->next_dirty;
+		p->is_dirty = false;
+		if (!may_send(s)) {
+			mark_dirty(p);
+			continue;
+		}
+		settle_purse(s, p);
+		if (p->is_dirty) /* give_back() */
+			continue;
+		if (p->is_ask_unsent)
+			send_ask(s, p);
+		if (!is_of_use(p))
+			purse_free(s, p);
+	}
+}
+
+static void free_purse(void *arg, struct table_node *node)
+{
+	purse_free(arg, TABLE_OBJECT(node, struct purse, node));
 }
 
 void permit_release_all(struct scheduler *s)
@@ -312,8 +528,6 @@ void permit_release_all(struct scheduler *s)
 		free(s->settlements);
 		s->settlements = next;
 	}
-	for (unsigned i = 0; i < s->conf->server_count; i++) {
-		loop_timer_free(&s->server[i].unblock);
-		free(s->server[i].unblock_arg);
-	}
+	table_each(&s->purses, free_purse, s);
+	table_release(&s->purses);
 }

@@ -319,6 +319,7 @@ static void make_tables(struct scheduler *s)
 	table_init(&s->asked);
 	table_init(&s->lanes);
 	table_init(&s->sender_queues);
+	table_init(&s->purses);
 	s->server = xcalloc(s->conf->server_count, sizeof(*s->server));
 	s->next_session = proc_generation(s->proc) << 16;
 	s->next_request = proc_generation(s->proc) << 16;

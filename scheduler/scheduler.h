@@ -14,6 +14,7 @@ struct lane;
 struct session;
 struct settlement;
 struct pause;
+struct purse;
 struct replies;
 struct status_query;
 
@@ -28,22 +29,11 @@ struct server_state {
 	unsigned waiting;     /* entries in the ready lists of its lanes */
 	struct counters count;
 	struct lane *wanting; /* ring of lanes with mail that wait for a connection slot */
-	/* permits; unused for a server without limits */
-	uint32_t permit_messages, permit_recipients; /* granted, not used yet */
-	uint32_t flight_messages, flight_recipients; /* used by deliveries under way */
-	uint32_t ask_request;                        /* open PERMIT_ASK, 0: none */
-	uint32_t ask_messages, ask_recipients;
-	uint32_t next_rcpts;       /* what the head of the line needs at once; 0: unknown */
-	struct wall blocked_until; /* no permit before then; 0: not blocked; INT64_MAX: never */
-	char blocked_limit[65];    /* which limit says so */
-	uint32_t hold_counter_s;   /* how long it was blocked in all: age that does not count */
-	struct mono held_since;    /* while anything holds it back: a limit, a pause */
+	uint32_t hold_counter_s;   /* how long it was held back in all, but for limits: age that does not count */
+	struct mono held_since;    /* while anything does: a pause */
 	unsigned holds;
 	struct pause *pause;       /* NULL: not paused */
 	unsigned refusals;         /* of our login, in a row */
-	struct loop_timer *unblock;
-	void *unblock_arg; /* owned */
-	uint32_t settle_used_messages, settle_used_recipients, settle_refund_messages, settle_refund_recipients;
 };
 
 /* Our partners' numbers, see proc.h. */
@@ -78,7 +68,9 @@ struct job {
 	struct session *session;
 	struct job *next, *prev; /* in the session */
 	uint64_t wait_ms;        /* until the next attempt, as far as outcomes have told; 0: none yet */
-	uint16_t rcpts_sent;     /* recipients handed to the worker, counted by limits */
+	uint16_t rcpts_sent;     /* recipients handed to the worker */
+	struct purse *purse;     /* whose permits it holds, until they are settled */
+	uint16_t permit_rcpts;
 	bool is_unknown;         /* some recipient's outcome is unknown: no other server at once */
 	bool is_wait_fixed;      /* a rule said how long for the whole delivery */
 	bool goes_again;         /* what was said is not about this delivery: again, and no attempt was made */
@@ -116,7 +108,10 @@ struct scheduler {
 	struct table jobs, messages, sessions, targets, asked;
 	uint32_t next_session, next_request;
 
+	struct table purses;            /* of mail under limits, see permit.h */
+	struct purse *dirty_purses;
 	struct settlement *settlements; /* not answered yet */
+	bool is_adopting;               /* a new limiter does not know yet all that is under way */
 
 	struct table lanes, sender_queues;
 	struct lane **lane; /* by index, 1..lane_limit-1 */
