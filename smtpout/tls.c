@@ -108,7 +108,8 @@ struct tls_conn *tls_conn_new(struct tls_policy *p, int fd, const struct tls_tar
 		snprintf(c->error, sizeof(c->error), "the TLSA records of %s cannot be used", c->base);
 	if (c->need <= TLS_NEED_ENCRYPTED && SSL_get_security_level(c->ssl) > 1)
 		SSL_set_security_level(c->ssl, 1); /* anybody will do: old encryption is better than none */
-	SSL_set_verify(c->ssl, c->need > TLS_NEED_ENCRYPTED ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, tls_on_verify);
+	if (c->need > TLS_NEED_ENCRYPTED)
+		SSL_set_verify(c->ssl, SSL_VERIFY_PEER, tls_on_verify);
 	make_key(c, target);
 	resume(c);
 	SSL_set_connect_state(c->ssl);

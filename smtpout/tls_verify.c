@@ -101,11 +101,10 @@ static void set_error(struct tls_conn *c, const struct buf *raw)
 	buf_release(&text);
 }
 
-/* "certificate of mx.example", or of one of the authorities above it. */
-static void put_subject(struct buf *out, const struct tls_conn *c, X509 *cert, int depth)
+/* When the fault is not the server's own certificate, but one above it. */
+static void put_authority(struct buf *out, const X509 *cert, const X509 *leaf)
 {
-	buf_printf(out, "certificate of %s", c->host);
-	if (depth <= 0 || !cert)
+	if (cert == leaf)
 		return;
 	buf_put_str(out, ": that of its authority ");
 	put_name(out, X509_get_subject_name(cert));
@@ -132,30 +131,24 @@ static void put_no_tlsa_match(struct buf *out, const struct tls_conn *c, const X
 		put_hex(out, digest, sizeof(digest));
 }
 
-static void describe_fault(struct tls_conn *c, X509_STORE_CTX *ctx)
+static void put_fault(struct buf *raw, const struct tls_conn *c, int fault, const X509 *cert, const X509 *leaf)
 {
-	int fault = X509_STORE_CTX_get_error(ctx), depth = X509_STORE_CTX_get_error_depth(ctx);
-	X509 *cert = X509_STORE_CTX_get_current_cert(ctx), *leaf = X509_STORE_CTX_get0_cert(ctx);
-	struct buf raw;
-
-	buf_init(&raw, RAW_MAX);
-	if (!cert)
-		cert = leaf;
-	put_subject(&raw, c, cert, cert == leaf ? 0 : depth);
 	switch (fault) {
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:
-		buf_put_str(&raw, " is for ");
-		put_names(&raw, leaf);
-		buf_printf(&raw, "; expected %s", c->host);
+		buf_put_str(raw, " is for ");
+		put_names(raw, leaf);
+		buf_printf(raw, "; expected %s", c->host);
 		break;
 	case X509_V_ERR_CERT_HAS_EXPIRED:
-		buf_put_str(&raw, " expired on ");
-		put_date(&raw, X509_get0_notAfter(cert));
+		put_authority(raw, cert, leaf);
+		buf_put_str(raw, " expired on ");
+		put_date(raw, X509_get0_notAfter(cert));
 		break;
 	case X509_V_ERR_CERT_NOT_YET_VALID:
-		buf_put_str(&raw, " is not valid before ");
-		put_date(&raw, X509_get0_notBefore(cert));
+		put_authority(raw, cert, leaf);
+		buf_put_str(raw, " is not valid before ");
+		put_date(raw, X509_get0_notBefore(cert));
 		break;
 	case X509_V_ERR_DANE_NO_MATCH:
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
@@ -164,13 +157,24 @@ static void describe_fault(struct tls_conn *c, X509_STORE_CTX *ctx)
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
 	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
 		if (c->need == TLS_NEED_DANE)
-			put_no_tlsa_match(&raw, c, leaf);
+			put_no_tlsa_match(raw, c, leaf);
 		else
-			put_unknown_issuer(&raw, cert, fault);
+			put_unknown_issuer(raw, cert, fault);
 		break;
 	default:
-		buf_printf(&raw, " is not good: %s", X509_verify_cert_error_string(fault));
+		put_authority(raw, cert, leaf);
+		buf_printf(raw, " is not good: %s", X509_verify_cert_error_string(fault));
 	}
+}
+
+static void describe_fault(struct tls_conn *c, X509_STORE_CTX *ctx)
+{
+	const X509 *cert = X509_STORE_CTX_get_current_cert(ctx), *leaf = X509_STORE_CTX_get0_cert(ctx);
+	struct buf raw;
+
+	buf_init(&raw, RAW_MAX);
+	buf_printf(&raw, "certificate of %s", c->host);
+	put_fault(&raw, c, X509_STORE_CTX_get_error(ctx), cert ? cert : leaf, leaf);
 	set_error(c, &raw);
 	buf_release(&raw);
 }
