@@ -366,6 +366,24 @@ int conf_find_server(const struct conf *c, struct slice name)
 	return -1;
 }
 
+/* FNV-1a: the same in every process, unlike text_hash(). conf_rules.c sees to it that no two are equal. */
+uint32_t conf_server_key(const struct conf_server *s)
+{
+	uint32_t key = 0x811c9dc5u;
+
+	for (const char *at = s->name; *at; at++)
+		key = (key ^ (uint8_t)*at) * 0x01000193u;
+	return key;
+}
+
+int conf_find_server_key(const struct conf *c, uint32_t key)
+{
+	for (unsigned i = 0; i < c->server_count; i++)
+		if (conf_server_key(&c->server[i]) == key)
+			return (int)i;
+	return -1;
+}
+
 const char *conf_default_path(void)
 {
 	return POSTERN_SYSCONFDIR "/postern/postern.conf";

@@ -171,5 +171,11 @@ int conf_find_server(const struct conf *c, struct slice name); /* index or -1 */
  * A provider's preset as a section of the configuration, written out; name NULL: all of them. False when there is none.
  */
 bool conf_presets_format(struct buf *out, const char *name) MUST_CHECK;
+/*
+ * What processes call a server among themselves: made of its name alone, so it means the same server in whatever
+ * configuration either of them has read. Different for all servers of one configuration. find: index or -1.
+ */
+uint32_t conf_server_key(const struct conf_server *s);
+int conf_find_server_key(const struct conf *c, uint32_t key);
 const char *conf_default_path(void);                           /* "/etc/postern/postern.conf", set at build time */
 #endif

@@ -132,6 +132,18 @@ static void check_unlimited(struct conf_reader *r, const struct conf_limits *l)
 		}
 }
 
+/* One in four thousand million: but then one server's outcomes would count as the other's. */
+static void check_key(struct conf_reader *r, const struct conf_server *s)
+{
+	const struct conf *c = r->conf;
+	int first = conf_find_server_key(c, conf_server_key(s));
+
+	if (&c->server[first] != s && strcmp(c->server[first].name, s->name) != 0)
+		conf_mistake_add(&r->report, s->line, "server",
+				 "\"%s\" cannot be told from \"%s\" inside Postern; give it another name", s->name,
+				 c->server[first].name);
+}
+
 static void check_route(struct conf_reader *r, const struct conf_route *route)
 {
 	if (!conf_line(r->conf, &route->server_count))
@@ -161,6 +173,7 @@ void conf_rules_apply(struct conf_reader *r)
 	check_unlimited(r, &c->limits);
 	check_unlimited(r, &c->limit_per_sender);
 	for (unsigned i = 0; i < c->server_count; i++) {
+		check_key(r, &c->server[i]);
 		check_unlimited(r, &c->server[i].limits);
 		conf_server_rules_apply(r, &c->server[i]);
 	}

@@ -26,7 +26,7 @@ uint8_t dispatch_server_at(struct scheduler *s, entry_index i, unsigned server)
 	for (uint8_t at = 0; at < plan->count; at++)
 		if (plan->server[at] == server)
 			return at;
-	return 0;
+	return DISPATCH_OUTSIDE;
 }
 
 void dispatch_entry(struct scheduler *s, entry_index i)

@@ -21,7 +21,9 @@ void dispatch_purse_blocked(struct scheduler *s, struct purse *p);
 void dispatch_server_paused(struct scheduler *s, unsigned server);
 /* It may be tried again: one delivery a lane goes first. */
 void dispatch_server_resumed(struct scheduler *s, unsigned server);
-/* Position of a server in the entry's list; 0 when it is not there (any more). */
+enum { DISPATCH_OUTSIDE = 255 };
+
+/* Position of a server in the entry's list; DISPATCH_OUTSIDE when it is not there (any more). */
 uint8_t dispatch_server_at(struct scheduler *s, entry_index i, unsigned server);
 /* Once per loop turn: what is due, what can go. */
 void dispatch_turn(struct scheduler *s);

@@ -4,6 +4,7 @@
 #include "lib/spool.h"
 #include "lib/text.h"
 #include "scheduler/history.h"
+#include "scheduler/session.h"
 
 static const char *const STATUS[] = {
 	[DISPOSITION_SENT] = "sent",           [DISPOSITION_DEFERRED] = "deferred", [DISPOSITION_BOUNCED] = "bounced",
@@ -41,7 +42,7 @@ void event_attempt(struct scheduler *s, const struct record *r, const struct msg
 	char relay[321], dsn[17];
 	struct history_outcome o = {
 		.status = STATUS[d],
-		.server = s->conf->server[m->server].name,
+		.server = session_server_name(s, m->server),
 		.relay = relay,
 		.dsn = dsn,
 		.text = m->text,

@@ -175,16 +175,19 @@ static void end_attempt(struct scheduler *s, struct record *r, entry_index i, ui
 	wait_for_retry(s, r, i, wait_ms ? wait_ms : retry_wait_ms(s->conf, r->attempts));
 }
 
-static bool has_next_server(const struct scheduler *s, const struct entry *e)
+static bool has_next_server(const struct scheduler *s, const struct job *job)
 {
-	return e->server_at + 1u < domain_get(&s->domains, e->domain)->plan.count;
+	const struct entry *e = entry_get(s->entries, job->entry);
+	unsigned next = job->is_outside ? 0 : e->server_at + 1u;
+
+	return next < domain_get(&s->domains, e->domain)->plan.count;
 }
 
 /* The attempt at one server is over and recipients are left. Consumes the job. */
 static void job_go_on(struct scheduler *s, struct job *job)
 {
 	struct record *r;
-	bool is_unknown = job->is_unknown;
+	bool is_unknown = job->is_unknown, is_outside = job->is_outside, has_next = has_next_server(s, job);
 	uint64_t wait_ms = job->wait_ms;
 	entry_index i = job_end(s, job, &r);
 	struct entry *e = entry_get(s->entries, i);
@@ -195,9 +198,9 @@ static void job_go_on(struct scheduler *s, struct job *job)
 		r->rcpt[k].is_temporary_seen = true;
 	if (record_pending_count(r) == 0) {
 		finish_delivery(s, r, i);
-	} else if (!is_unknown && has_next_server(s, e)) {
+	} else if (!is_unknown && has_next) {
 		put_or_fail(s, r);
-		e->server_at++;
+		e->server_at = is_outside ? 0 : (uint8_t)(e->server_at + 1);
 		dispatch_route(s, i);
 	} else {
 		end_attempt(s, r, i, wait_ms, true);
@@ -242,8 +245,8 @@ static enum disposition by_verdict(const struct msg_report *m)
 static enum disposition judge_rcpt(struct scheduler *s, struct job *job, struct record_rcpt *rcpt,
 				   const struct msg_report *m, const struct reply_rule *rule)
 {
-	bool is_relay = s->conf->server[m->server].method == METHOD_RELAY;
-	bool has_next = has_next_server(s, entry_get(s->entries, job->entry));
+	bool is_relay = m->server < s->conf->server_count && s->conf->server[m->server].method == METHOD_RELAY;
+	bool has_next = has_next_server(s, job);
 
 	if (rule && rule->action == REPLY_BOUNCE) {
 		rcpt->state = RCPT_BOUNCED;
@@ -304,7 +307,7 @@ static enum disposition judge(struct scheduler *s, struct job *job, const struct
 			      const struct reply_rule *rule, uint64_t *wait_ms)
 {
 	struct record *r = job->record;
-	const char *server = s->conf->server[m->server].name;
+	const char *server = session_server_name(s, m->server);
 	enum disposition d = DISPOSITION_IGNORED;
 	uint8_t outcome = record_add_outcome(r, clock_wall(), server, m->relay, m->code, m->dsn, m->text);
 	unsigned judged = 0;
@@ -354,6 +357,8 @@ static struct job *job_recover(struct scheduler *s, const struct worker *w, uint
 	entry_index i = w->state == WORKER_SYNCING ? entries_find(s->entries, id, group) : 0;
 	struct entry *e;
 	struct lane *l;
+	struct job *job;
+	uint8_t at;
 
 	if (!i)
 		return NULL;
@@ -365,8 +370,23 @@ static struct job *job_recover(struct scheduler *s, const struct worker *w, uint
 		return NULL;
 	else if (e->place != ENTRY_LISTED && e->place != ENTRY_HELD)
 		return NULL;
-	e->server_at = dispatch_server_at(s, i, server);
-	return job_new(s, i);
+	at = dispatch_server_at(s, i, server);
+	e->server_at = at == DISPATCH_OUTSIDE ? 0 : at;
+	job = job_new(s, i);
+	if (job)
+		job->is_outside = at == DISPATCH_OUTSIDE;
+	return job;
+}
+
+/* The worker that answers for it lives. */
+static void acquit(struct worker *w, uint64_t id, uint16_t group)
+{
+	for (unsigned i = 0; i < w->suspect_count; i++) {
+		if (w->suspects[i].id == id && w->suspects[i].group == group) {
+			w->suspects[i] = w->suspects[--w->suspect_count];
+			return;
+		}
+	}
 }
 
 /* The connection, the site or the server is to blame: to the first server that takes mail now, no attempt counted. */
@@ -425,12 +445,12 @@ void job_on_report(struct scheduler *s, struct worker *w, const struct msg_repor
 	struct job *job = job_find(s, m->queue_id, m->group);
 	struct msg_report known = *m;
 
+	acquit(w, m->queue_id, m->group);
 	if (job && job->session && job->session->worker != w) {
 		log_error("smtpout %u reports on a delivery that it was not given: ignored", w->index);
 		return;
 	}
-	if (known.server >= s->conf->server_count)
-		known.server = 0; /* a configuration with fewer servers was loaded: the outcome counts all the same */
+	known.server = session_server_at(s, m->server); /* the outcome counts, whatever became of the server */
 	if (!job)
 		job = job_recover(s, w, m->queue_id, m->group, known.server);
 	if (job)
@@ -442,17 +462,20 @@ void job_on_report(struct scheduler *s, struct worker *w, const struct msg_repor
 void job_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inflight *m)
 {
 	struct job *job = job_find(s, m->queue_id, m->group);
+	unsigned server = session_server_at(s, m->server);
 	struct session *session;
 
-	session_foreign(s, w, m->session, m->server);
+	acquit(w, m->queue_id, m->group);
+	session_foreign(s, w, m->session, server);
 	if (!job)
-		job = job_recover(s, w, m->queue_id, m->group, m->server);
+		job = job_recover(s, w, m->queue_id, m->group, server);
 	if (!job || job->session)
 		return;
 	session = session_find(s, m->session);
 	job->rcpts_sent = m->rcpt_count;
 	session_attach(session, job);
-	permit_adopt(s, job, session->server);
+	if (session->server < s->conf->server_count)
+		permit_adopt(s, job, session->server);
 }
 
 /* --- failures without an answer --- */
@@ -461,7 +484,7 @@ static void fail_pending(struct scheduler *s, struct job *job, const struct fail
 {
 	struct record *r = job->record;
 	uint8_t outcome = record_add_outcome(r, clock_wall(), f->server, f->relay, f->code, f->dsn, f->text);
-	bool has_next = !job->is_unknown && has_next_server(s, entry_get(s->entries, job->entry));
+	bool has_next = !job->is_unknown && has_next_server(s, job);
 	bool is_bounce = f->verdict == VERDICT_PERMANENT && (f->is_final || !has_next);
 	enum disposition d = has_next && !f->is_final ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
 
@@ -486,13 +509,14 @@ static void fail_pending(struct scheduler *s, struct job *job, const struct fail
 void job_on_session_failure(struct scheduler *s, struct job *job, const struct lane *l,
 			    const struct msg_session_down *m)
 {
-	bool is_direct = s->conf->server[m->server].method == METHOD_DIRECT;
+	const struct conf_server *server = &s->conf->server[l->server];
+	bool is_direct = server->method == METHOD_DIRECT;
 	struct failure f = {
 		.verdict = is_direct && m->cause == FAILURE_GREETING && m->code >= 500 ? VERDICT_PERMANENT
 										       : VERDICT_TEMPORARY,
 		.is_counted = true,
 		.code = m->code,
-		.server = s->conf->server[m->server].name,
+		.server = server->name,
 		.dsn = m->dsn,
 		.text = m->text,
 		.relay = m->relay,
@@ -514,7 +538,7 @@ void job_fail_entry(struct scheduler *s, entry_index i, const struct failure *f)
 		return;
 	entry_get(s->entries, i)->blame = f->blame;
 	fail_pending(s, job, f);
-	if (f->is_counted || f->is_final || has_next_server(s, entry_get(s->entries, i))) {
+	if (f->is_counted || f->is_final || has_next_server(s, job)) {
 		job_go_on(s, job);
 		return;
 	}
@@ -524,28 +548,49 @@ void job_fail_entry(struct scheduler *s, entry_index i, const struct failure *f)
 	record_free(&r);
 }
 
-void job_on_worker_death(struct scheduler *s, struct job *job, const struct worker *w)
+/* Sent, as far as anybody knows, and never answered: it waits, for no other server may have it at once. */
+static void fail_unknown(struct scheduler *s, struct job *job, const char *server)
 {
-	struct record *r = job->record;
 	struct failure f = {
 		.verdict = VERDICT_TEMPORARY,
 		.is_counted = true,
-		.server = s->conf->server[job->session->server].name,
+		.server = server,
 		.dsn = slice_of("4.4.2"),
 		.text = slice_of("the sending process died between the final dot and the reply: possibly delivered"),
 		.relay = slice_of("none"),
 	};
 
-	if (!board_has(w->board, r->id, r->group)) {
+	event_possibly_repeated(s, job->record);
+	job->is_unknown = true;
+	job->record->flags |= RECORD_MAYBE_REPEATED;
+	fail_pending(s, job, &f);
+	job_go_on(s, job);
+}
+
+void job_on_worker_death(struct scheduler *s, struct job *job, const struct worker *w)
+{
+	unsigned server = job->session->server;
+
+	if (!board_has(w->board, job->record->id, job->record->group)) {
 		job_requeue(s, job, job->session->was_up); /* MAIL may have been sent */
 		return;
 	}
-	event_possibly_repeated(s, r);
 	permit_settle(s, job, true);
-	job->is_unknown = true;
-	r->flags |= RECORD_MAYBE_REPEATED;
-	fail_pending(s, job, &f);
-	job_go_on(s, job);
+	fail_unknown(s, job, session_server_name(s, server));
+}
+
+void job_on_orphan(struct scheduler *s, struct worker *w, uint64_t id, uint16_t group)
+{
+	struct job *job = job_find(s, id, group);
+
+	if (job) { /* on its way again by another worker */
+		event_possibly_repeated(s, job->record);
+		job->record->flags |= RECORD_MAYBE_REPEATED;
+		return;
+	}
+	job = job_recover(s, w, id, group, s->conf->server_count);
+	if (job)
+		fail_unknown(s, job, "");
 }
 
 static void say_why(struct record *r, struct slice why)

@@ -11,6 +11,8 @@ unsigned job_rcpt_count(const struct job *job); /* pending ones */
 /* Answers of workers. Every report is recorded before it is acknowledged (scheduler_turn). */
 void job_on_report(struct scheduler *s, struct worker *w, const struct msg_report *m);
 /* A scheduler before us sent it: it is under way on that session. */
+/* Found on the board of a worker that knows nothing of it: it died, and the scheduler of its time as well. */
+void job_on_orphan(struct scheduler *s, struct worker *w, uint64_t id, uint16_t group);
 void job_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inflight *m);
 /* The session never came up: every recipient failed at this server for that reason. */
 void job_on_session_failure(struct scheduler *s, struct job *job, const struct lane *l,

@@ -6,9 +6,12 @@
 const struct reply_rule *react_find(const struct scheduler *s, unsigned server, unsigned code, struct slice dsn,
 				    struct slice text)
 {
-	struct reply_facts f = { .server = &s->conf->server[server], .code = code, .dsn = dsn };
+	struct reply_facts f = { .code = code, .dsn = dsn };
 
-	/* What nobody said is not a reply: no connection, TLS, our own side. */
+	/* What nobody said is not a reply: no connection, TLS, our own side. Of a server that was removed nothing is asked. */
+	if (server >= s->conf->server_count)
+		return NULL;
+	f.server = &s->conf->server[server];
 	return code >= 400 && replies_take_apart(&f, text) ? replies_match(s->rules, &f) : NULL;
 }
 
@@ -71,7 +74,7 @@ bool react_to_session(struct scheduler *s, const struct reply_rule *rule, struct
 		return true;
 	case REPLY_PAUSE:
 		if (rule->scope == REPLY_SERVER)
-			pause_begin(s, m->server, rule->wait_ms, m->text);
+			pause_begin(s, l->server, rule->wait_ms, m->text);
 		else
 			lane_pause(s, l, rule->wait_ms, m->text);
 		return true;

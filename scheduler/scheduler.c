@@ -185,6 +185,27 @@ static bool on_limiter(void *arg, const struct msg_head *head, const struct pack
 	}
 }
 
+/* Our predecessor's: what hung behind a final dot. The worker tells of all that it still knows about. */
+static void read_board(struct worker *w)
+{
+	struct suspect found;
+
+	for (unsigned slot = 0; slot < BOARD_SLOTS; slot++) {
+		if (board_read(w->board, slot, &found.id, &found.group))
+			*(struct suspect *)array_add((void **)&w->suspects, &w->suspect_count, &w->suspect_room,
+						     sizeof(found)) = found;
+	}
+}
+
+static void settle_suspects(struct worker *w)
+{
+	for (unsigned i = 0; i < w->suspect_count; i++)
+		job_on_orphan(w->owner, w, w->suspects[i].id, w->suspects[i].group);
+	free(w->suspects);
+	w->suspects = NULL;
+	w->suspect_count = w->suspect_room = 0;
+}
+
 static void on_resynced(struct worker *w, const struct msg_resynced *m)
 {
 	struct scheduler *s = w->owner;
@@ -192,7 +213,8 @@ static void on_resynced(struct worker *w, const struct msg_resynced *m)
 	if (w->state != WORKER_SYNCING)
 		return;
 	for (unsigned i = 0; i < m->sessions.count && i < m->servers.count; i++)
-		session_foreign(s, w, msg_u32(&m->sessions, i), msg_u32(&m->servers, i));
+		session_foreign(s, w, msg_u32(&m->sessions, i), session_server_at(s, msg_u32(&m->servers, i)));
+	settle_suspects(w);
 	w->state = WORKER_UP;
 	dispatch_workers_changed(s); /* what found no worker */
 	if (--s->syncing_count == 0 && s->is_limiter_up)
@@ -320,7 +342,7 @@ static void make_tables(struct scheduler *s)
 	table_init(&s->lanes);
 	table_init(&s->sender_queues);
 	table_init(&s->purses);
-	s->server = xcalloc(s->conf->server_count, sizeof(*s->server));
+	s->server = xcalloc(s->conf->server_count + 1, sizeof(*s->server));
 	s->next_session = proc_generation(s->proc) << 16;
 	s->next_request = proc_generation(s->proc) << 16;
 	s->due_timer = loop_timer_new(s->loop, do_nothing, s);
@@ -353,13 +375,14 @@ static void open_channels(struct scheduler *s)
 	}
 }
 
-static bool boards_are_there(const struct scheduler *s)
+static bool read_boards(struct scheduler *s)
 {
 	for (unsigned i = 0; i < s->worker_count; i++) {
 		if (!s->worker[i].board) {
 			log_error("cannot map the board of smtpout %u", i);
 			return false;
 		}
+		read_board(&s->worker[i]);
 	}
 	return true;
 }
@@ -395,7 +418,7 @@ static int after_jail(struct proc *p)
 	s->history = history_new(s->spool_fd, s->conf->history_ms);
 	open_channels(s);
 	bounce_sweep(s->spool_fd);
-	if (!boards_are_there(s) || !load_spool(s))
+	if (!read_boards(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
 	pause_load(s);
 	refusal_load(s);

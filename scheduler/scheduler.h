@@ -41,6 +41,12 @@ enum { SCHEDULER_PEER_PICKUP, SCHEDULER_PEER_RESOLVER, SCHEDULER_PEER_LIMITER, S
 
 enum worker_state { WORKER_DOWN, WORKER_SYNCING, WORKER_UP };
 
+/* A transaction between its final dot and its reply. */
+struct suspect {
+	uint64_t id;
+	uint16_t group;
+};
+
 struct worker {
 	unsigned index;
 	enum worker_state state;
@@ -49,6 +55,9 @@ struct worker {
 	unsigned sessions, in_flight;
 	uint32_t *acks; /* triples for REPORT_ACK, sent once the journal is durable */
 	unsigned ack_count, ack_room;
+	/* Found on its board when we started, and not accounted for by the worker (yet): whoever sent it may be dead. */
+	struct suspect *suspects;
+	unsigned suspect_count, suspect_room;
 	struct scheduler *owner;
 };
 
@@ -74,6 +83,7 @@ struct job {
 	bool is_unknown;         /* some recipient's outcome is unknown: no other server at once */
 	bool is_wait_fixed;      /* a rule said how long for the whole delivery */
 	bool goes_again;         /* what was said is not about this delivery: again, and no attempt was made */
+	bool is_outside;         /* sent through a server that is not on its list any more: others are still to be tried */
 };
 
 /* A message whose last record says done: its file may go, then the record. */
@@ -99,7 +109,7 @@ struct scheduler {
 	bool is_limiter_up, is_resolver_up, is_draining, is_over;
 	unsigned worker_count, syncing_count;
 	struct worker *worker;
-	struct server_state *server;
+	struct server_state *server; /* one more than configured: sessions of servers that are not any more */
 	struct counters total;
 	uint64_t accepted_count, expired_count, deleted_count, incoming_count;
 	struct wall since;

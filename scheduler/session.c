@@ -33,6 +33,18 @@ struct session *session_find(struct scheduler *s, uint32_t id)
 	return NULL;
 }
 
+unsigned session_server_at(const struct scheduler *s, uint32_t key)
+{
+	int server = conf_find_server_key(s->conf, key);
+
+	return server < 0 ? s->conf->server_count : (unsigned)server;
+}
+
+const char *session_server_name(const struct scheduler *s, unsigned server)
+{
+	return server < s->conf->server_count ? s->conf->server[server].name : "removed";
+}
+
 static struct worker *least_busy_worker(struct scheduler *s)
 {
 	struct worker *best = NULL;
@@ -94,7 +106,7 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	l->sessions++;
 	l->connecting++;
 	m.session = session->id;
-	m.server = (uint16_t)l->server;
+	m.server = conf_server_key(&s->conf->server[l->server]);
 	m.site = slice_of(l->name);
 	m.hosts = hosts;
 	head = channel_head(w->channel);
@@ -398,8 +410,6 @@ void session_foreign(struct scheduler *s, struct worker *w, uint32_t id, unsigne
 {
 	struct session *session = session_find(s, id);
 
-	if (server >= s->conf->server_count)
-		server = 0;
 	if (!session)
 		session = session_add(s, w, id, server);
 	if (session->state == SESSION_FOREIGN)

@@ -172,7 +172,7 @@ static void send_report(struct report_book *b, uint32_t sequence, const struct r
 	struct msg_report m = {
 		.sequence = sequence,
 		.session = r->session,
-		.server = r->server,
+		.server = conf_server_key(&b->conf->server[r->server]),
 		.queue_id = r->queue_id,
 		.group = r->group,
 		.attempt = r->attempt,

@@ -67,7 +67,7 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 	struct packet p;
 	struct msg_session_down m = {
 		.session = s->id,
-		.server = s->server_index,
+		.server = session_server(s),
 		.cause = why->cause,
 		.code = why->code,
 		.dsn = slice_of(why->dsn),
@@ -438,19 +438,41 @@ static bool refuse_at_once(struct session *s)
 	return true;
 }
 
+/* Our configuration is older or newer than the scheduler's: one of us is about to be replaced. */
+static void refuse_unknown_server(struct worker *w, const struct msg_connect *m)
+{
+	struct msg_head head = channel_head(report_book_channel(w->book));
+	struct packet p;
+	struct msg_session_down down = {
+		.session = m->session,
+		.server = m->server,
+		.cause = FAILURE_LOCAL,
+		.dsn = slice_of("4.3.2"),
+		.text = slice_of("this process has a configuration without that server"),
+		.relay = slice_of("none"),
+	};
+
+	msg_encode_session_down(&p, &head, &down);
+	report_book_send(w->book, &p);
+}
+
 bool session_open(struct worker *w, const struct msg_connect *m)
 {
 	static struct hosts hosts;
+	int server = conf_find_server_key(w->conf, m->server);
 	struct session *s;
 
-	if (m->server >= w->conf->server_count || !hosts_decode(m->hosts, &hosts) || hosts.count == 0 ||
-	    session_find(w, m->session))
+	if (!hosts_decode(m->hosts, &hosts) || hosts.count == 0 || session_find(w, m->session))
 		return false;
+	if (server < 0) {
+		refuse_unknown_server(w, m);
+		return true;
+	}
 	s = xcalloc(1, sizeof(*s));
 	s->w = w;
 	s->id = m->session;
-	s->server_index = m->server;
-	s->server = &w->conf->server[m->server];
+	s->server_index = (uint16_t)server;
+	s->server = &w->conf->server[server];
 	s->host_count = hosts.count;
 	s->hosts = xstrndup(m->hosts.ptr, m->hosts.len);
 	s->hosts_len = m->hosts.len;
@@ -504,7 +526,7 @@ uint32_t session_id(const struct session *s)
 	return s->id;
 }
 
-uint16_t session_server(const struct session *s)
+uint32_t session_server(const struct session *s)
 {
-	return s->server_index;
+	return conf_server_key(s->server);
 }

@@ -181,7 +181,7 @@ void session_tell_inflight(struct session *s)
 	for (const struct delivery *d = s->first; d; d = d->next) {
 		struct msg_inflight m = {
 			.session = s->id,
-			.server = s->server_index,
+			.server = session_server(s),
 			.queue_id = d->queue_id,
 			.group = d->group,
 			.attempt = d->attempt,

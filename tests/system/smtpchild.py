@@ -24,6 +24,14 @@ def fnv1a(data):
     return value
 
 
+def server_key(name):
+    """conf_server_key()"""
+    value = 0x811c9dc5
+    for byte in name.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xffffffff
+    return value
+
+
 def id_text(number):
     return "".join("0123456789ABCDEFGHIJKLMNOPQRSTUV"[number >> shift & 31] for shift in range(60, -1, -5))
 
@@ -79,9 +87,9 @@ class Smtpout(Child):
                 return self.spool / "queue" / name / id_text(number)
         return self.spool / "queue" / f"{shard:02X}" / id_text(number)
 
-    def connect(self, hosts, server=0, site="there.example"):
+    def connect(self, hosts, server="out", site="there.example"):
         session = next(self.numbers)
-        self.send("CONNECT", session=session, server=server, site=site, hosts=encode_hosts(hosts))
+        self.send("CONNECT", session=session, server=server_key(server), site=site, hosts=encode_hosts(hosts))
         return session
 
     def give(self, session, number, rcpts=(0,), group=0, attempt=1):

@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from childproc import PEER_ALIVE, PEER_DEAD
 from fake_smtp import Server, free_address, ordinary
 from harness import SLOW, Sink, wait_until
-from smtpchild import PASSED_ON, Smtpout
+from smtpchild import PASSED_ON, Smtpout, server_key
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
@@ -636,7 +637,7 @@ def test_a_new_scheduler_is_told_everything(smtpout, server):
     done = out.until("RESYNCED", also=seen)
     assert [f["sequence"] for n, f in seen if n == "REPORT"] == [first["sequence"]]
     assert [(f["queue_id"], f["group"]) for n, f in seen if n == "INFLIGHT"] == [(n, 7) for n in numbers[1:]]
-    assert (done["sessions"], done["servers"]) == ([session], [0])
+    assert (done["sessions"], done["servers"]) == ([session], [server_key("out")])
     assert [out.until("REPORT")["queue_id"] for _ in range(2)] == numbers[1:]
 
 
@@ -800,3 +801,50 @@ def test_killed_between_dot_and_reply_is_sent_again_and_said_so(mta, server):
     srv.wait(1)
     mta.wait_empty()
     assert mta.wait_log("possibly")
+
+
+def test_both_killed_between_dot_and_reply_are_said_to_be_repeated(mta, server):
+    """The scheduler that reads the dead worker's board is not the one that gave it the message."""
+    def kill_both(message):
+        mta.kill("scheduler", signal.SIGSTOP)   # so that it hears nothing of the worker's death
+        mta.kill("smtpout")
+        mta.kill("scheduler")
+    srv = server([lambda s: (s.say("220 hi"), s.serve(dot=lambda m: kill_both(m) or s.pause(30))), ordinary])
+    mta.allow.append("signal 9")
+    mta.start(RETRY + relay(srv))
+    mta.drop(letter())
+    srv.wait(1)
+    mta.wait_empty()
+    assert len(mta.wait_log("possibly repeated")) == 1 and len(mta.grep("status=sent")) == 1
+
+
+@pytest.mark.parametrize("reply", ["250 ok", "450 4.2.0 later", "550 5.7.1 no policy"])
+@pytest.mark.parametrize("change", ["reordered", "removed"])
+def test_reload_while_a_message_waits_for_the_reply_to_its_dot(mta, server, change, reply):
+    """The worker that drains counts servers as the old configuration does: its outcomes must not become another's."""
+    gate = threading.Event()
+
+    def slow(s):
+        s.say("220 hi")
+        s.serve(dot=lambda m: arrived.set() or gate.wait(60) and reply)
+    arrived = threading.Event()
+    first, spare = server(slow), server()
+    mta.start('servers = { "first" }\n' + RETRY + relay(spare, "spare") + relay(first, "first"))
+    mta.drop(letter())
+    assert arrived.wait(20)
+    order = relay(first, "first") if change == "reordered" else ""
+    mta.configure('servers = { "%s" }\n' % ("first" if order else "spare") + RETRY + order + relay(spare, "spare"))
+    before = mta.pids("scheduler")
+    mta.postern("reload", check=True)
+    wait_until(lambda: (now := mta.pids("scheduler")) and now != before, what="another scheduler")
+    gate.set()
+    if reply[0] == "2":
+        mta.wait_log(r"to=<b@there\.example>.*status=sent.*server=first")
+        mta.wait_empty()
+        assert not spare.messages and len(first.messages) == 1, "the outcome was recorded: nobody gets a second copy"
+        history = "".join(path.read_text() for path in (mta.spool / "history").iterdir())
+        assert '"spare"' not in history, history
+    elif change == "removed":
+        message, = spare.wait(1)
+        mta.wait_empty()
+        assert message.rcpts == ["<b@there.example>"] and not mta.grep("status=bounced"), "the servers that there are were not tried"

@@ -17,6 +17,8 @@ static void test_post_and_erase(void **state UNUSED)
 {
 	int fd = board_create();
 	struct board *writer = board_map(fd, true), *reader = board_map(fd, false);
+	uint64_t id;
+	uint16_t group;
 
 	(void)close(fd);
 	assert_non_null(writer);
@@ -28,6 +30,8 @@ static void test_post_and_erase(void **state UNUSED)
 	assert_false(board_has(reader, 77, 0));
 	assert_false(board_has(reader, 78, 1));
 	assert_true(board_has(reader, UINT64_MAX, 65535));
+	assert_true(board_read(reader, 0, &id, &group) && id == 77 && group == 1);
+	assert_false(board_read(reader, 1, &id, &group));
 	board_post(writer, 0, 78, 2);
 	assert_false(board_has(reader, 77, 1));
 	board_erase(writer, 0);
