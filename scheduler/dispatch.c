@@ -129,6 +129,14 @@ static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct 
 	return LANE_TAKEN;
 }
 
+static struct lane *lane_of_target(struct scheduler *s, const struct target *t)
+{
+	struct lane *l = lane_get(s, t->server, t->site, t->name);
+
+	l->destination = t->destination ? &s->conf->destination[t->destination - 1] : NULL;
+	return l;
+}
+
 /* The lane of the entry's present server; NULL: it waits for DNS or failed, and is gone from here. */
 static struct lane *find_lane(struct scheduler *s, entry_index i, unsigned server)
 {
@@ -139,7 +147,7 @@ static struct lane *find_lane(struct scheduler *s, entry_index i, unsigned serve
 		return lane_get(s, server, 0, conf->host);
 	t = target_get(s, server, domain_get(&s->domains, entry_get(s->entries, i)->domain)->name);
 	if (t->state == TARGET_KNOWN)
-		return lane_get(s, server, t->site, t->name);
+		return lane_of_target(s, t);
 	if (t->state == TARGET_ASKED)
 		target_wait(s, t, i);
 	else
@@ -388,6 +396,13 @@ static bool open_one(struct scheduler *s, struct lane *l)
 	return lane_hosts(s, l, &hosts) && session_open(s, l, hosts);
 }
 
+static unsigned rcpts_max(const struct scheduler *s, entry_index i)
+{
+	const struct domain *d = domain_get(&s->domains, entry_get(s->entries, i)->domain);
+
+	return intake_rcpts_max(s, &d->plan, d->name);
+}
+
 static bool give_one(struct scheduler *s, struct lane *l, struct session *session)
 {
 	struct purse *purse = lane_next_purse(l);
@@ -399,7 +414,7 @@ static bool give_one(struct scheduler *s, struct lane *l, struct session *sessio
 	job = job_new(s, i);
 	if (!job)
 		return true;
-	if (job_rcpt_count(job) > intake_rcpts_max(s, l->server)) {
+	if (job_rcpt_count(job) > rcpts_max(s, i)) {
 		job_split(s, job);
 		return true;
 	}

@@ -63,25 +63,30 @@ bool intake_is_by_domain(const struct scheduler *s, const struct plan *plan)
 	return plan->count == 0 || plan_has_direct(plan, s->conf);
 }
 
-unsigned intake_rcpts_max(const struct scheduler *s, unsigned server)
+static unsigned least_rcpts(const struct conf_limits *limits, unsigned most)
 {
-	const struct conf_limits *limits = &s->conf->server[server].limits;
-	unsigned most = RECORD_RCPT_MAX;
-
 	for (unsigned i = 0; i < limits->count; i++)
 		if (limits->limit[i].is_recipients && !limits->limit[i].is_unlimited && limits->limit[i].amount < most)
 			most = (unsigned)limits->limit[i].amount;
-	return most > 0 ? most : 1;
+	return most;
 }
 
-static unsigned plan_rcpts_max(const struct scheduler *s, const struct plan *plan)
+unsigned intake_rcpts_max(const struct scheduler *s, const struct plan *plan, const char *domain)
 {
-	unsigned most = RECORD_RCPT_MAX;
+	const struct conf *c = s->conf;
+	unsigned most = least_rcpts(&c->limit_per_sender, least_rcpts(&c->limits, RECORD_RCPT_MAX));
 
-	for (unsigned i = 0; i < plan->count; i++)
-		if (intake_rcpts_max(s, plan->server[i]) < most)
-			most = intake_rcpts_max(s, plan->server[i]);
-	return most;
+	for (unsigned i = 0; i < plan->count; i++) {
+		most = least_rcpts(&c->server[plan->server[i]].limits, most);
+		most = least_rcpts(&c->server[plan->server[i]].ramp, most);
+	}
+	if (plan->route > 0)
+		most = least_rcpts(&c->route[plan->route - 1].limits, most);
+	for (unsigned i = 0; i < c->destination_count; i++)
+		if (c->destination[i].mx.count > 0 ||
+		    slice_equal_nocase(slice_of(c->destination[i].name), slice_of(domain)))
+			most = least_rcpts(&c->destination[i].limits, most);
+	return most > 0 ? most : 1;
 }
 
 static bool group_takes(const struct group *g, const char *domain, const struct plan *plan)
@@ -112,7 +117,7 @@ static struct group *group_new(struct grouping *gr, const char *domain, const st
 	r->domain = xstrdup(domain);
 	if (qf->server.len > 0)
 		r->wanted = xstrndup(qf->server.ptr, qf->server.len);
-	*g = (struct group){ r, *plan, intake_is_by_domain(gr->s, plan), plan_rcpts_max(gr->s, plan) };
+	*g = (struct group){ r, *plan, intake_is_by_domain(gr->s, plan), intake_rcpts_max(gr->s, plan, domain) };
 	return g;
 }
 

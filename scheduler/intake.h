@@ -12,7 +12,7 @@ void intake_after_sync(struct scheduler *s);
 /* A delivery grouped for relays that now has a direct server, or for other limits: grouped anew. Takes the entry. */
 void intake_split(struct scheduler *s, entry_index i);
 /* Recipients of one delivery through the server: what its limits could ever let through at once. */
-unsigned intake_rcpts_max(const struct scheduler *s, unsigned server);
+unsigned intake_rcpts_max(const struct scheduler *s, const struct plan *plan, const char *domain);
 /* Admissions that found no room in the database. */
 void intake_retry_refused(struct scheduler *s);
 /* A waiting entry for the record; its place is ENTRY_LISTED (nobody's list yet) or ENTRY_HELD. */
