@@ -348,7 +348,7 @@ static bool ask_tlsa(struct mx_search *s)
 	s->question_count = s->open_count = 0;
 	for (unsigned i = 0; i < s->host_count; i++) {
 		struct mx_host *h = &s->host[i];
-		uint16_t type;
+		uint16_t type = WIRE_TYPE_TLSA;
 
 		/* a name too long to exist has no records */
 		while (h->dane.step != DANE_OVER &&

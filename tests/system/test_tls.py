@@ -106,7 +106,7 @@ def wrapped(s):
     s.serve()
 
 
-def send(out, srv, *dane, host=HOST, server=0):
+def send(out, srv, *dane, host=HOST, server="out"):
     """One message; returns (verdict, cause, text)."""
     session = out.connect([(host, [srv.address], *dane)], server=server)
     out.give(session, out.queue(BODY, ["b@there.example"]))
@@ -211,7 +211,7 @@ def test_client_certificate(smtpout, server, pki, tmp_path, version, is_one_file
     out = smtpout(section(more=f"tls = require {files}") + section(name="bare", more="tls = require"))
     assert send(out, srv) == SENT
     assert srv.sessions[0].facts[2]["subject"] == ((("commonName", "client.here.example"),),)
-    verdict, cause, text = send(out, srv, server=1)
+    verdict, cause, text = send(out, srv, server="bare")
     assert verdict in ("unsent", "temporary") and cause in ("tls", "lost") and len(srv.messages) == 1
     assert re.search(r"demands a certificate of ours \(tls-client-cert\)|handshake failure", text), text
 
@@ -224,8 +224,8 @@ def test_unusable_client_key(smtpout, server, pki, tmp_path, level):
     srv = server(speaks_tls, tls=context(pki.good))
     out = smtpout("".join(section(name=name, more=f'tls = {level} tls-client-cert = "{pki.good[0]}" tls-client-key = "{key}"')
                           for name, key in (("locked", locked), ("wrong", pki.own[1]))))
-    for index, name in enumerate(("locked", "wrong")):
-        assert send(out, srv, server=index)[:2] == ("unsent", "tls") and not srv.sessions
+    for name in ("locked", "wrong"):
+        assert send(out, srv, server=name)[:2] == ("unsent", "tls") and not srv.sessions
         assert re.search(rf"server {name} cannot be used: tls-client-key: .*: \w", out.log())
 
 
@@ -378,7 +378,7 @@ def test_tl12_records_of_no_use(smtpout, server, pki):
     srv = server(speaks_tls, tls=context(pki.stranger))
     out = smtpout(section(more="tls = opportunistic") + section(name="strict", more="tls = dane"))
     assert send(out, srv, []) == SENT and srv.sessions[0].facts
-    verdict, cause, text = send(out, srv, [], server=1)
+    verdict, cause, text = send(out, srv, [], server="strict")
     assert (verdict, cause) == ("unsent", "tls") and "none of its TLSA records can be used" in text
     assert len(srv.sessions) == 1
 
@@ -435,7 +435,7 @@ def test_resumption_bypasses_nothing(smtpout, server, pki, version):
         assert (result == SENT) == is_good, (records, result)
         expected += [is_reused] if is_good else []
         assert reused(srv) == expected
-    assert send(out, srv, server=1)[1] == "tls"             # nor by another server's demands
+    assert send(out, srv, server="strict")[1] == "tls"             # nor by another server's demands
     assert send(out, srv, host="other.example") == SENT and not reused(srv)[-1]
 
 
