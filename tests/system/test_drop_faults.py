@@ -17,6 +17,7 @@ SHIM = r"""
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 static int is_on(const char *fault)
 {
@@ -34,6 +35,22 @@ int fsync(int fd)
 	if (fstat(fd, &st) == 0 && is_on(S_ISDIR(st.st_mode) ? "fault-folder" : "fault-file"))
 		return errno = EIO, -1;
 	return next(fd);
+}
+ssize_t pread(int fd, void *bytes, size_t len, off_t at)
+{
+	ssize_t (*next)(int, void *, size_t, off_t) = (ssize_t (*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+	ssize_t got = next(fd, bytes, len, at);
+	while (got > 0 && memmem(bytes, (size_t)got, "HANG", 4) && is_on("fault-hang"))
+		for (volatile int i = 0; i < 1000000; i++)
+			;
+	return got;
+}
+int setitimer(__itimer_which_t which, const struct itimerval *value, struct itimerval *old)
+{
+	int (*next)(__itimer_which_t, const struct itimerval *, struct itimerval *) =
+		(int (*)(__itimer_which_t, const struct itimerval *, struct itimerval *))dlsym(RTLD_NEXT, "setitimer");
+	struct itimerval shorter = { .it_value = { .tv_sec = value->it_value.tv_sec >= 30 } };
+	return next(which, value->it_value.tv_sec ? &shorter : value, old);
 }
 int renameat(int from_fd, const char *from, int to_fd, const char *to)
 {
@@ -216,3 +233,17 @@ def test_re06_read_only_disk(failing):
     failing.server.wait(1)
     failing.wait_empty()
     assert failing.server.count() == 1
+
+
+# --- a message that never ends
+
+def test_dr32_message_that_pickup_spins_on(failing):
+    """Thirty seconds of its own processor time (here one) end it, twice; the message is put aside, the rest flows."""
+    failing.allow += [r"signal 26"]
+    (failing.spool / "fault-hang").touch()
+    failing.drop(letter("hang", "HANG\n"), name="hang")
+    wait_until(lambda: list((failing.spool / "rejected").glob("*.reason")), timeout=60, what="it to be rejected")
+    reason = next((failing.spool / "rejected").glob("*.reason")).read_text()
+    assert "brought Postern down twice" in reason
+    failing.drop(letter("after"))
+    assert ids(failing.server.wait(1)) == ["<after@t>"]
