@@ -31,11 +31,11 @@ static uint64_t pause_ms(unsigned refusals)
 	return wait < LONGEST_PAUSE_MS ? wait : LONGEST_PAUSE_MS;
 }
 
-bool refusal_is_one(const struct scheduler *s, const struct msg_session_down *m)
+bool refusal_is_one(const struct scheduler *s, unsigned server, const struct msg_session_down *m)
 {
 	/* 4yz: its user database is away, and the password was not judged. */
 	return m->cause == FAILURE_AUTH && (m->code == 0 || m->code >= 500) &&
-	       s->conf->server[m->server].method == METHOD_RELAY;
+	       s->conf->server[server].method == METHOD_RELAY;
 }
 
 void refusal_note(struct scheduler *s, unsigned server, struct slice why)

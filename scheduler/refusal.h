@@ -10,7 +10,7 @@
 /* The server refused our login, or will not have mail without one. `why` is printable. */
 void refusal_note(struct scheduler *s, unsigned server, struct slice why);
 /* Whether a session's end is such a refusal: then its deliveries go again. */
-bool refusal_is_one(const struct scheduler *s, const struct msg_session_down *m);
+bool refusal_is_one(const struct scheduler *s, unsigned server, const struct msg_session_down *m);
 /* A session came up. */
 void refusal_forget(struct scheduler *s, unsigned server);
 /* Passwords of these servers have changed: they are tried now. */

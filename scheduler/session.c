@@ -118,8 +118,11 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 /* How many messages it may carry before it is closed: fewer while other sites of the server wait for a connection. */
 static unsigned session_quota(const struct scheduler *s, const struct session *session)
 {
+	const struct conf_destination *d = session->lane ? session->lane->destination : NULL;
 	unsigned every = s->conf->server[session->server].reconnect_every, turn;
 
+	if (d && d->reconnect_every > 0)
+		every = d->reconnect_every;
 	if (session->mail_limit && session->mail_limit < every)
 		every = session->mail_limit;
 	if (!s->server[session->server].wanting || s->conf->server[session->server].method != METHOD_DIRECT)
@@ -382,8 +385,8 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	l = session->lane;
 	is_explained = l && !session->was_up &&
 		       react_to_session(s, react_find(s, session->server, m->code, m->dsn, m->text), l, m);
-	if (l && !is_explained && refusal_is_one(s, m)) {
-		refusal_note(s, m->server, m->text);
+	if (l && !is_explained && refusal_is_one(s, session->server, m)) {
+		refusal_note(s, session->server, m->text);
 		is_explained = true;
 	}
 	switch (l && !is_explained ? judge_end(session, m) : END_ORDERLY) {
