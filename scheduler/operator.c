@@ -8,6 +8,7 @@
 #include "scheduler/filter.h"
 #include "scheduler/finish.h"
 #include "scheduler/lane.h"
+#include "scheduler/limits.h"
 #include "scheduler/pause.h"
 #include "scheduler/permit.h"
 #include <stdlib.h>
@@ -336,21 +337,6 @@ struct status_query {
 	bool is_over;
 };
 
-static void put_limit(struct buf *out, struct scheduler *s, const struct msg_limit_state *m)
-{
-	buf_put_str(out, out->len > 0 ? ",{" : "{");
-	json_put_member(out, "scope", slice_of("server"));
-	json_put_member(out, "name", m->scope);
-	json_put_member(out, "limit", m->limit);
-	json_put_member(out, "unit", slice_of(m->is_recipients ? "recipients" : "messages"));
-	json_put_member_u64(out, "window_seconds", m->window_ms / 1000);
-	json_put_member_u64(out, "used", m->used);
-	json_put_member_u64(out, "allowed", m->allowed);
-	put_time(out, "free_at", (int64_t)m->free_at);
-	buf_put_char(out, '}');
-	(void)s;
-}
-
 static void one_answered(struct status_query *q)
 {
 	if (q->answers_open > 0 && --q->answers_open == 0)
@@ -359,13 +345,18 @@ static void one_answered(struct status_query *q)
 
 void operator_on_limit_state(struct scheduler *s, const struct msg_limit_state *m)
 {
+	if (limits_on_state(s, m))
+		return;
 	for (struct status_query *q = s->status_queries; q; q = q->next) {
 		uint32_t server = m->request - q->first_request;
 
 		if (server >= s->conf->server_count)
 			continue;
-		if (m->limit.len > 0)
-			put_limit(&q->limits[server], s, m);
+		if (!m->last) {
+			if (q->limits[server].len > 0)
+				buf_put_char(&q->limits[server], ',');
+			limits_put(&q->limits[server], m);
+		}
 		if (m->last)
 			one_answered(q);
 		return;
@@ -523,8 +514,15 @@ static void command_status(void *arg, const struct control_request *request, str
 struct control *operator_open(struct scheduler *s, int listener)
 {
 	static const struct control_command COMMANDS[] = {
-		{ "status", command_status }, { "queue", command_queue },    { "retry", command_action },
-		{ "hold", command_action },   { "release", command_action }, { "delete", command_action },
+		{ "status", command_status },
+		{ "queue", command_queue },
+		{ "retry", command_action },
+		{ "hold", command_action },
+		{ "release", command_action },
+		{ "delete", command_action },
+		{ "limits", limits_command_list },
+		{ "limits-set", limits_command_correct },
+		{ "limits-reset", limits_command_correct },
 	};
 
 	return control_new(s->loop, listener, COMMANDS, ARRAY_LEN(COMMANDS), s);

@@ -257,6 +257,8 @@ static void block(struct scheduler *s, struct purse *p, const struct msg_permit 
 	if (!was_blocked)
 		p->blocked_since = clock_mono();
 	p->blocked_until.ms = m->free_at ? (int64_t)m->free_at : INT64_MAX;
+	if (p->permit_messages + p->permit_recipients > 0)
+		give_back(p); /* too little for anything here, but others may use it */
 	if (!p->unblock)
 		p->unblock = loop_timer_new(s->loop, on_unblock, p);
 	set_timer(p);

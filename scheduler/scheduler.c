@@ -21,6 +21,7 @@
 #include "scheduler/finish.h"
 #include "scheduler/history.h"
 #include "scheduler/intake.h"
+#include "scheduler/limits.h"
 #include "scheduler/job.h"
 #include "scheduler/load.h"
 #include "scheduler/operator.h"
@@ -180,6 +181,7 @@ static bool on_limiter(void *arg, const struct msg_head *head, const struct pack
 		HANDLE(PERMIT, permit, permit_on_granted(s, &m))
 		HANDLE(SETTLED, settled, permit_on_settled(s, &m))
 		HANDLE(LIMIT_STATE, limit_state, operator_on_limit_state(s, &m))
+		HANDLE(LIMIT_CORRECTED, limit_corrected, limits_on_corrected(s, &m))
 	default:
 		return false;
 	}
@@ -314,8 +316,10 @@ static void on_peer(struct proc *p, enum proc_role role, unsigned index, uint32_
 		s->is_limiter_up = is_alive;
 		if (is_alive && s->syncing_count == 0)
 			permit_resync(s);
-		if (!is_alive)
+		if (!is_alive) {
 			operator_limiter_lost(s);
+			limits_limiter_lost(s);
+		}
 		break;
 	case ROLE_SMTPOUT:
 		if (index < s->worker_count && is_alive)

@@ -11,6 +11,7 @@
 struct control;
 struct history;
 struct lane;
+struct limits_query;
 struct session;
 struct settlement;
 struct pause;
@@ -104,6 +105,7 @@ struct scheduler {
 	struct domains domains;
 	struct history *history;
 	struct control *control;
+	struct limits_query *limits_queries; /* so do these */
 	struct status_query *status_queries; /* wait for the limiter's answers */
 	struct channel *pickup, *resolver, *limiter;
 	bool is_limiter_up, is_resolver_up, is_draining, is_over;

@@ -35,6 +35,11 @@ static const struct {
 	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address, domain, "
 	  ".domain "
 	  "or *.\nExits 1 when a FILTER matches nothing.\n" },
+	{ "limits", command_limits, "[--json] | set SERVER LIMIT USED --why TEXT | reset SERVER --why TEXT",
+	  "what is used of each limit; corrections",
+	  "LIMIT as in the configuration, such as 200/hour. Other scopes than servers: instance, route:NAME,\n"
+	  "destination:DOMAIN, sender:ADDRESS. After damage to the counters a correction begins new ones,\n"
+	  "in which all other limits are taken to be used up.\n" },
 	{ "retry", command_act, "ID ... | FILTER ...", "try messages again now", "FILTER as for queue, or --all.\n" },
 	{ "hold", command_act, "ID ... | FILTER ...", "keep messages back", "FILTER as for queue, or --all.\n" },
 	{ "release", command_act, "ID ... | FILTER ...", "let held messages go", "FILTER as for queue, or --all.\n" },
@@ -48,7 +53,7 @@ static const struct {
 
 /* Promised by the interface, built later: an honest answer instead of "unknown command". */
 static const char *const LATER[] = { "test",  "show",   "cat",      "suspend", "resume",
-				     "login", "limits", "forecast", "trace",   "stats",  "top",   "doctor" };
+				     "login", "forecast", "trace",   "stats",  "top",   "doctor" };
 
 void command_complain(const char *format, ...)
 {

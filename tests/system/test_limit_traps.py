@@ -1,7 +1,9 @@
 """Traps that others fell into with sending limits, each as a test."""
 import re
+import time
 from collections import Counter
 
+import measure
 from harness import wait_until
 
 
@@ -70,3 +72,164 @@ def test_bounces_have_no_sender_to_count(mta, sink):
     for i in range(6):
         mta.drop(f"X-Sender: <>\nX-Receiver: <u{i}@there.example>\nFrom: a@here.example\nMessage-ID: <{i}@test>\n\nx\n")
     server.wait(6)
+
+
+def used(mta, limit):
+    return next(row["used"] for row in mta.json("limits") if row["limit"] == limit)
+
+
+def drop_some(mta, count, first=0, **more):
+    for i in range(first, first + count):
+        mta.drop(message(i, [f"u{i}@there.example"], **more))
+
+
+def test_two_an_hour_sends_two(mta, sink):
+    """Off by one: 2 per hour sent 3. And five workers sent five times the limit."""
+    server = sink()
+    mta.start("workers = 4\n" + server.relay("out", 'limits = { "2/hour" }'))
+    drop_some(mta, 12)
+    server.wait(2)
+    wait_until(lambda: len(waits(mta, r"^waiting for limit 2/hour of out until (\d{4}-\d\d-\d\d )?\d\d:\d\d$")) == 10)
+    assert server.count() == 2
+
+
+def test_recipients_are_counted_where_the_limit_says_so(mta, sink):
+    """Messages were counted where the provider counts recipients."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "6/hour recipients", "50/hour" }'))
+    mta.drop(message(1, rcpts(4)))
+    server.wait(1)
+    mta.drop(message(2, rcpts(2)))
+    mta.drop(message(3, ["one@there.example"]))
+    server.wait(2)
+    wait_until(lambda: len(waits(mta, "^waiting for limit 6/hour recipients of out")) == 1)
+    assert (used(mta, "6/hour recipients"), used(mta, "50/hour")) == (6, 2)
+
+
+def test_held_mail_is_released_by_itself_and_in_order(mta, sink):
+    """Held mail was not released by itself; delayed mail was counted again at each turn so that nothing ever went."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "2/second" }'))
+    drop_some(mta, 7)
+    ledger = server.wait(7)
+    mta.wait_empty()
+    times = sorted(row["time"] for row in ledger)
+    assert all(c - a > 0.95 for a, c in zip(times, times[2:]))
+    assert times[-1] - times[0] < 12
+
+
+def test_a_release_lets_out_nothing_else(mta, sink):
+    """A bulk release also let out mail held for another reason."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "1/3s" }'))
+    mta.postern("hold", "--all")
+    mta.drop(message(1, ["first@there.example"]))
+    server.wait(1)
+    mta.drop(message(2, ["kept@there.example"]))
+    wait_until(lambda: len(mta.queue()) == 1)
+    mta.postern("hold", "--all", check=True)
+    mta.drop(message(3, ["next@there.example"]))
+    server.wait(2)
+    assert [m["queue_name"] for m in mta.queue()] == ["hold"]
+    assert [row["rcpts"] for row in server.ledger()] == [["first@there.example"], ["next@there.example"]]
+
+
+def test_at_the_limit_nothing_spins_and_the_log_stays_quiet(mta, sink):
+    """At the limit the scheduler spun and filled the log; waiting burns no attempt."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "1/hour" }'))
+    drop_some(mta, 200)
+    server.wait(1)
+    wait_until(lambda: len(waits(mta, "^waiting for limit 1/hour of out")) == 199)
+    pid = next(iter(mta.pids("scheduler")))
+    lines, before = len(mta.log().splitlines()), measure.cpu_seconds(pid)
+    time.sleep(3)
+    assert len(mta.log().splitlines()) == lines
+    assert measure.cpu_seconds(pid) - before < 0.05
+    assert {m["attempts"] for m in mta.queue()} == {0}
+    assert len(mta.grep("mail waits for limit 1/hour of out until")) == 1
+
+
+def test_zero_lets_nothing_pass_and_says_so(mta, sink):
+    """0 or -1 meant "send nothing" by surprise."""
+    server = sink()
+    bad = mta.configure(server.relay("out", 'limits = { "-1/hour" }')).postern("check")
+    assert bad.returncode == 78 and "0 lets nothing pass" in bad.stderr
+    mta.start(server.relay("out", 'limits = { "0/hour" }'))
+    drop_some(mta, 1)
+    wait_until(lambda: waits(mta, "^waiting for limit 0/hour of out until it is changed$"))
+    mta.configure(server.relay("out", 'limits = { "unlimited" }'))
+    mta.postern("reload", check=True)
+    server.wait(1)
+
+
+def test_five_hundred_an_hour_can_be_written(mta, sink):
+    """500 an hour could not be written."""
+    server = sink()
+    for limit in ("500/hour", "500/60m", "8/1m", "500/day calendar 00:00 America/Los_Angeles", "10000/month calendar",
+                  "3/week calendar recipients"):
+        assert mta.configure(server.relay("out", f'limits = {{ "{limit}" }}')).postern("check").returncode == 0, limit
+    for limit in ("500", "500/fortnight", "/hour", "5/day calendar 25:00 UTC", "5/day calendar 00:00 Mars/Olympus",
+                  "5/15m calendar"):
+        assert mta.configure(server.relay("out", f'limits = {{ "{limit}" }}')).postern("check").returncode == 78, limit
+
+
+def test_a_quota_shared_with_unseen_senders_can_be_said(mta, sink):
+    """Others use the same quota: initial-used, limits set, limits reset; logged with who and why."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "10/day", "5/hour" } initial-used = { "8/day" }'))
+    drop_some(mta, 4)
+    server.wait(2)
+    wait_until(lambda: len(waits(mta, "^waiting for limit 10/day of out")) == 2)
+    assert (used(mta, "10/day"), used(mta, "5/hour")) == (10, 2)
+    mta.postern("limits", "set", "out", "10/day", 9, "--why", "the other host is off", check=True)
+    server.wait(3)
+    assert used(mta, "10/day") == 10
+    mta.postern("limits", "reset", "out", "--why", "a new contract", check=True)
+    server.wait(4)
+    wait_until(lambda: used(mta, "10/day") == 1)
+    assert mta.grep("operator uid 0: limits set out 10/day: the other host is off")
+    assert mta.grep("operator uid 0: limits reset out: a new contract")
+    assert mta.postern("limits", "reset", "nobody", "--why", "x").returncode == 1
+    assert mta.postern("limits", "set", "out", "7/day", 9, "--why", "x").returncode == 1
+    assert mta.postern("limits", "reset", "out").returncode == 64
+
+
+def test_next_server_takes_what_is_over(mta, sink):
+    """on-limit = next: over-limit mail goes elsewhere, at once."""
+    first, second = sink(), sink()
+    mta.start(first.relay("a", 'limits = { "2/hour" } on-limit = next') + second.relay("b"))
+    drop_some(mta, 6)
+    second.wait(4)
+    mta.wait_empty()
+    assert (first.count(), second.count()) == (2, 4)
+
+
+def test_pace_spreads_and_never_bursts(mta, sink):
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "10/5s" } pace = true'))
+    drop_some(mta, 6)
+    times = sorted(row["time"] for row in server.wait(6))
+    assert all(b - a > 0.4 for a, b in zip(times, times[1:])), times
+    assert times[-1] - times[0] < 5
+    assert len(mta.grep("mail waits for limit")) == 1
+
+
+def test_reserve_is_for_high_priority(mta, sink):
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "10/hour" } reserve = "30% high"'))
+    drop_some(mta, 9, more="X-Postern-Priority: bulk\n")
+    server.wait(7)
+    wait_until(lambda: len(waits(mta, "^waiting for limit 10/hour of out")) == 2)
+    drop_some(mta, 4, first=20, more="X-Postern-Priority: high\n")
+    server.wait(10)
+    wait_until(lambda: len(waits(mta, "^waiting for limit 10/hour of out")) == 3)
+    assert server.count() == 10
+
+
+def test_ramp_begins_with_its_first_step(mta, sink):
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "100/hour" } ramp = { "3/day", "6/day" }'))
+    drop_some(mta, 5)
+    server.wait(3)
+    wait_until(lambda: len(waits(mta, "^waiting for limit 3/day of out")) == 2)

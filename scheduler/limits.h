@@ -1,0 +1,19 @@
+/* limits.h - operators' commands about limits: what is used of them, and corrections; answered by the limiter. */
+#ifndef SCHEDULER_LIMITS_H
+#define SCHEDULER_LIMITS_H
+#include "scheduler/control.h"
+#include "scheduler/scheduler.h"
+
+/* {"command":"limits"}: an object a line, see postern(8). */
+void limits_command_list(void *arg, const struct control_request *request, struct control_reply *reply);
+/* {"command":"limits-set","scope":S,"limit":L,"used":N,"why":W}, {"command":"limits-reset","scope":S,"why":W} */
+void limits_command_correct(void *arg, const struct control_request *request, struct control_reply *reply);
+/* One limit as a JSON object, without a line's end. */
+void limits_put(struct buf *out, const struct msg_limit_state *m);
+/* The limiter's answers; false: it was nobody's question here. */
+bool limits_on_state(struct scheduler *s, const struct msg_limit_state *m);
+void limits_on_corrected(struct scheduler *s, const struct msg_limit_corrected *m);
+void limits_limiter_lost(struct scheduler *s);
+/* A reply says that a quota of the server is used up: of which limit so little is left that it must be that one. */
+void limits_fill(struct scheduler *s, unsigned server);
+#endif

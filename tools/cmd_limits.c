@@ -1,0 +1,122 @@
+/* cmd_limits.c - postern limits: what is used of each limit; limits set, limits reset. */
+#include "lib/text.h"
+#include "tools/ask.h"
+#include "tools/columns.h"
+#include <getopt.h>
+#include <pwd.h>
+#include <unistd.h>
+
+enum { LIMITS_TIMEOUT_MS = 60 * 1000, NUMBER_BYTES = 32 };
+
+static const struct column COLUMNS[] = {
+	{ "SCOPE", 11, false }, { "NAME", 28, false },   { "LIMIT", 28, false },
+	{ "USED", 12, true },   { "ALLOWED", 12, true }, { "FREE AT", 0, false },
+};
+
+struct listing {
+	bool is_json;
+	unsigned count;
+};
+
+static const char *string_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+static void print_limit(void *arg, json_t *line)
+{
+	struct listing *listing = arg;
+	char used[NUMBER_BYTES], allowed[NUMBER_BYTES];
+	const char *cells[] = { string_of(line, "scope"), string_of(line, "name"), string_of(line, "limit"),
+				used,			  allowed,		   string_of(line, "free_at") };
+
+	if (listing->is_json) {
+		json_dumpf(line, stdout, JSON_COMPACT);
+		putchar('\n');
+		return;
+	}
+	if (listing->count++ == 0)
+		columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
+	(void)snprintf(used, sizeof(used), "%lld", (long long)json_integer_value(json_object_get(line, "used")));
+	(void)snprintf(allowed, sizeof(allowed), "%lld",
+		       (long long)json_integer_value(json_object_get(line, "allowed")));
+	columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
+}
+
+/* Takes the request. */
+static int ask(const struct command_context *c, json_t *request, ask_fn on_line, void *arg)
+{
+	struct ask_result result;
+	struct instance in;
+	int status = instance_open(&in, c);
+
+	if (status == 0) {
+		result = ask_scheduler(&in, request, LIMITS_TIMEOUT_MS, on_line, arg);
+		status = result.status;
+		if (*result.text && status == 0)
+			puts(result.text);
+		else if (*result.text)
+			command_complain("%s", result.text);
+		free(result.text);
+		instance_close(&in);
+	}
+	json_decref(request);
+	return status;
+}
+
+static int complain_usage(const char *what)
+{
+	command_complain("limits: %s; see `postern limits --help`", what);
+	return EXIT_STATUS_USAGE;
+}
+
+static int correct(const struct command_context *c, int argc, char **argv)
+{
+	static const struct option OPTIONS[] = { { "why", required_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
+	bool is_set = strcmp(argv[0], "set") == 0;
+	const char *why = NULL;
+	uint64_t used = 0;
+	json_t *request;
+	int which;
+
+	optind = 0;
+	while ((which = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+		if (which != 'w')
+			return EXIT_STATUS_USAGE;
+		why = optarg;
+	}
+	argc -= optind;
+	argv += optind;
+	if (argc != (is_set ? 3 : 1))
+		return complain_usage(is_set ? "set needs SERVER LIMIT USED" : "reset needs SERVER");
+	if (!why || !*why)
+		return complain_usage("say --why: it stands in the log");
+	if (is_set && (!text_parse_u64(slice_of(argv[2]), &used) || used > INT64_MAX))
+		return complain_usage("USED is not a number");
+	request = is_set ? json_pack("{s:s, s:s, s:s, s:I, s:s}", "command", "limits-set", "scope", argv[0], "limit",
+				     argv[1], "used", (json_int_t)used, "why", why)
+			 : json_pack("{s:s, s:s, s:s}", "command", "limits-reset", "scope", argv[0], "why", why);
+	if (!request)
+		return complain_usage("not text");
+	return ask(c, request, NULL, NULL);
+}
+
+int command_limits(const struct command_context *c, int argc, char **argv)
+{
+	static const struct option OPTIONS[] = { { "json", no_argument, NULL, 'j' }, { NULL, 0, NULL, 0 } };
+	struct listing listing = { 0 };
+	int which;
+
+	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "reset") == 0))
+		return correct(c, argc - 1, argv + 1);
+	while ((which = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+		if (which != 'j')
+			return EXIT_STATUS_USAGE;
+		listing.is_json = true;
+	}
+	if (optind < argc)
+		return complain_usage("only set and reset may follow");
+	return ask(c, json_pack("{s:s}", "command", "limits"), print_limit, &listing);
+}
