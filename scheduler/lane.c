@@ -344,8 +344,12 @@ unsigned lane_limit(const struct scheduler *s, const struct lane *l)
 	const struct conf_server *server = lane_server(s, l);
 	unsigned most = server->max_connections, window = (unsigned)l->window;
 
-	if (server->method == METHOD_DIRECT && server->max_connections_per_destination < most)
+	if (l->destination && l->destination->max_connections > 0) {
+		if (l->destination->max_connections < most)
+			most = l->destination->max_connections;
+	} else if (server->method == METHOD_DIRECT && server->max_connections_per_destination < most) {
 		most = server->max_connections_per_destination;
+	}
 	if (l->state != LANE_UP)
 		return 1;
 	return window < most ? window : most;

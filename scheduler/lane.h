@@ -26,6 +26,7 @@ struct lane {
 	struct table_node node; /* by server and site */
 	uint32_t index;
 	unsigned server;
+	const struct conf_destination *destination; /* settings of the domain or its MX hosts; NULL: none */
 	uint64_t site; /* 0 for a relay */
 	char *name;    /* the relay's host, or the domain that was first of this site: to find its hosts again */
 	enum lane_state state;

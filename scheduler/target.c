@@ -5,6 +5,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/lane.h"
 #include <stdlib.h>
+#include <strings.h>
 
 enum {
 	TTL_MIN_MS =
@@ -118,7 +119,45 @@ static enum target_state state_of(enum resolve_status status)
 	}
 }
 
-static void take_answer(struct target *t, const struct msg_resolved *m)
+/* "*.google.com" covers what is below. */
+static bool mx_matches(const char *pattern, const char *host)
+{
+	size_t len = strlen(pattern), host_len = strlen(host);
+
+	if (pattern[0] != '*')
+		return strcasecmp(pattern, host) == 0;
+	return host_len > len - 1 && strcasecmp(host + host_len - (len - 1), pattern + 1) == 0;
+}
+
+static bool is_grouped_by(const struct conf_destination *d, const struct hosts *hosts)
+{
+	for (unsigned i = 0; i < d->mx.count; i++)
+		for (unsigned k = 0; k < hosts->count; k++)
+			if (mx_matches(d->mx.item[i], hosts->host[k].name))
+				return true;
+	return false;
+}
+
+/* A domain's own block beats one of MX hosts. Its mail then has a lane of its own, whoever else lives at its hosts. */
+static void find_destination(struct target *t, const struct conf *conf, const struct hosts *hosts)
+{
+	t->destination = 0;
+	if (conf->server[t->server].method != METHOD_DIRECT)
+		return;
+	for (unsigned i = 0; i < conf->destination_count; i++) {
+		const struct conf_destination *d = &conf->destination[i];
+
+		if (d->mx.count == 0 && strcasecmp(d->name, t->name) == 0) {
+			t->destination = (uint16_t)(i + 1);
+			t->site = (t->site ^ text_hash(t->name, strlen(t->name))) | 1;
+			return;
+		}
+		if (t->destination == 0 && is_grouped_by(d, hosts))
+			t->destination = (uint16_t)(i + 1);
+	}
+}
+
+static void take_answer(struct target *t, const struct conf *conf, const struct msg_resolved *m)
 {
 	struct hosts hosts;
 	int64_t ttl_ms;
@@ -139,6 +178,7 @@ static void take_answer(struct target *t, const struct msg_resolved *m)
 		return;
 	}
 	t->site = hosts_site_hash(&hosts) | 1; /* 0 is a relay's */
+	find_destination(t, conf, &hosts);
 	t->hosts = xstrndup(m->hosts.ptr, m->hosts.len);
 	t->hosts_len = m->hosts.len;
 }
@@ -175,7 +215,7 @@ void target_on_resolved(struct scheduler *s, const struct msg_resolved *m)
 
 	if (!t)
 		return; /* answered before, by a resolver that died since */
-	take_answer(t, m);
+	take_answer(t, s->conf, m);
 	note_dns_health(s, t);
 	if (t->is_lane_waiting) {
 		t->is_lane_waiting = false;

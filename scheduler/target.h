@@ -13,7 +13,8 @@ struct target {
 	enum resolve_status status;
 	struct mono expires;
 	uint32_t request;
-	uint64_t site; /* identity of the MX set; TARGET_KNOWN */
+	uint64_t site; /* identity of the MX set, and of the domain's own settings; TARGET_KNOWN */
+	uint16_t destination; /* 1 + index into conf.destination: settings of the domain or its MX hosts; 0: none */
 	char *text;    /* why not */
 	char *hosts;   /* encoded, lib/hosts.h */
 	size_t hosts_len;
