@@ -376,7 +376,8 @@ def test_many_at_a_time_with_silent_ones(resolver, odd_dns):
         assert answer["status"] == TEMPORARY or (name[0] == "d" and answer["status"] == OK), (name, answer)
         if answer["status"] == (OK if name[0] == "d" else TEMPORARY):
             waiting.discard(name)
-    assert int(re.search(r"VmRSS:\s+(\d+) kB", open(f"/proc/{child.pid}/status").read())[1]) < 60000 * SLOW
+    if not SANITIZED:                           # which keeps what was freed
+        assert int(re.search(r"VmRSS:\s+(\d+) kB", open(f"/proc/{child.pid}/status").read())[1]) < 60000
 
 
 def test_successor_of_the_scheduler(resolver, odd_dns):
