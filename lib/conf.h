@@ -69,6 +69,7 @@ struct conf_server {
 	unsigned max_connections, max_connections_per_destination, reconnect_every;
 	struct conf_limits limits;
 	enum conf_on_limit on_limit;
+	bool is_refused_free; /* the provider does not count what it refused: a preset says so */
 	bool is_paced;
 	struct conf_list exclude_domains; /* patterns, comma lists already split */
 	struct conf_list source_addresses;

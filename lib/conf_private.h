@@ -91,6 +91,7 @@ struct conf_preset {
 	unsigned port;
 	const char *limits;
 	unsigned max_connections; /* 0: the usual default */
+	bool counts_refused;
 };
 extern const struct conf_preset conf_presets[];
 extern const unsigned conf_preset_count;

@@ -52,6 +52,7 @@ static void apply_preset(struct server_rules *s)
 		v->tls = TLS_VERIFY;
 	if (!line_of(s, &v->limits))
 		apply_preset_limits(s, p->limits);
+	v->is_refused_free = !p->counts_refused;
 	if (!line_of(s, &v->max_connections) && p->max_connections > 0)
 		v->max_connections = p->max_connections;
 	if (!line_of(s, &v->username))

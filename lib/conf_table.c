@@ -40,9 +40,13 @@ const unsigned conf_option_count = ARRAY_LEN(conf_options);
 _Static_assert(ARRAY_LEN(conf_options) <= 256, "conf_scan's table of what was seen is too small");
 
 const struct conf_preset conf_presets[] = {
-#define PRESET(name, host, port, limits, connections) { name, host, port, limits, connections },
+#define COUNTED true
+#define FREE    false
+#define PRESET(name, host, port, limits, connections, refused) { name, host, port, limits, connections, refused },
 #include "lib/conf_presets.def"
 #undef PRESET
+#undef COUNTED
+#undef FREE
 };
 const unsigned conf_preset_count = ARRAY_LEN(conf_presets);
 

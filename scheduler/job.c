@@ -389,6 +389,14 @@ static void acquit(struct worker *w, uint64_t id, uint16_t group)
 	}
 }
 
+/* A limit counts it: the server saw it and, where refusals are free, took it. */
+static bool counts(const struct scheduler *s, const struct job *job, const struct msg_report *m)
+{
+	bool is_free = m->server < s->conf->server_count && s->conf->server[m->server].is_refused_free;
+
+	return m->was_seen && (job->was_taken || !is_free);
+}
+
 /* The connection, the site or the server is to blame: to the first server that takes mail now, no attempt counted. */
 static bool go_again(struct scheduler *s, struct job *job, const struct msg_report *m)
 {
@@ -397,7 +405,7 @@ static bool go_again(struct scheduler *s, struct job *job, const struct msg_repo
 	if (!job->goes_again || job->is_unknown || (e->flags & ENTRY_TRIED) || record_pending_count(job->record) == 0)
 		return false;
 	put_or_fail(s, job->record);
-	job_requeue(s, job, m->was_seen);
+	job_requeue(s, job, counts(s, job, m));
 	return true;
 }
 
@@ -410,7 +418,7 @@ static void finish_report(struct scheduler *s, struct job *job, const struct msg
 			session_on_progress(s, session);
 		return;
 	}
-	permit_settle(s, job, m->was_seen);
+	permit_settle(s, job, counts(s, job, m));
 	job_go_on(s, job);
 	if (session)
 		session_on_progress(s, session);
@@ -429,6 +437,7 @@ static void take_report(struct scheduler *s, struct worker *w, struct job *job, 
 			job_requeue(s, job, false);
 		return;
 	}
+	job->was_taken |= m->verdict == VERDICT_DELIVERED || m->verdict == VERDICT_UNKNOWN;
 	tell_lane(s, job->session, m, rule);
 	job->goes_again |= react_to_reply(s, rule, job->session, m->server, m->text);
 	d = judge(s, job, m, rule, &wait_ms);

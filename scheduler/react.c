@@ -1,6 +1,7 @@
 /* react.c - see react.h. */
 #include "scheduler/react.h"
 #include "lib/log.h"
+#include "scheduler/limits.h"
 #include "scheduler/pause.h"
 
 const struct reply_rule *react_find(const struct scheduler *s, unsigned server, unsigned code, struct slice dsn,
@@ -28,6 +29,27 @@ uint64_t react_wait_ms(const struct scheduler *s, const struct reply_rule *rule)
 	return rule->is_greylist ? s->conf->retry.greylist_after_ms : rule->wait_ms;
 }
 
+static bool has_word(struct slice text, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (size_t i = 0; i + len <= text.len; i++)
+		if (slice_equal_nocase((struct slice){ text.ptr + i, len }, slice_of(word)))
+			return true;
+	return false;
+}
+
+/*
+ * The server is left alone. When the reply speaks of a quota, others used it, too, or we counted too little: the limit
+ * that is nearest to its end is taken to be used up, so that mail waits until its window opens.
+ */
+static void pause_server(struct scheduler *s, unsigned server, uint64_t wait_ms, struct slice text)
+{
+	pause_begin(s, server, wait_ms, text);
+	if (has_word(text, "quota") || has_word(text, "limit") || has_word(text, "5.4.5") || has_word(text, "4.3.2"))
+		limits_fill(s, server);
+}
+
 bool react_to_reply(struct scheduler *s, const struct reply_rule *rule, struct session *session, unsigned server,
 		    struct slice text)
 {
@@ -49,7 +71,7 @@ bool react_to_reply(struct scheduler *s, const struct reply_rule *rule, struct s
 		return true;
 	case REPLY_PAUSE:
 		if (rule->scope == REPLY_SERVER) {
-			pause_begin(s, server, rule->wait_ms, text);
+			pause_server(s, server, rule->wait_ms, text);
 			return true;
 		}
 		if (l)
@@ -74,7 +96,7 @@ bool react_to_session(struct scheduler *s, const struct reply_rule *rule, struct
 		return true;
 	case REPLY_PAUSE:
 		if (rule->scope == REPLY_SERVER)
-			pause_begin(s, l->server, rule->wait_ms, m->text);
+			pause_server(s, l->server, rule->wait_ms, m->text);
 		else
 			lane_pause(s, l, rule->wait_ms, m->text);
 		return true;

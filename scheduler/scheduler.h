@@ -81,6 +81,7 @@ struct job {
 	uint16_t rcpts_sent;     /* recipients handed to the worker */
 	struct purse *purse;     /* whose permits it holds, until they are settled */
 	uint16_t permit_rcpts;
+	bool was_taken;          /* some recipient was delivered, or may have been */
 	bool is_unknown;         /* some recipient's outcome is unknown: no other server at once */
 	bool is_wait_fixed;      /* a rule said how long for the whole delivery */
 	bool goes_again;         /* what was said is not about this delivery: again, and no attempt was made */

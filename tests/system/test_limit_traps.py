@@ -5,6 +5,7 @@ from collections import Counter
 
 import measure
 from harness import wait_until
+from test_replies import answers, relay
 
 
 def message(number, rcpts, sender="a@here.example", more=""):
@@ -233,3 +234,24 @@ def test_ramp_begins_with_its_first_step(mta, sink):
     drop_some(mta, 5)
     server.wait(3)
     wait_until(lambda: len(waits(mta, "^waiting for limit 3/day of out")) == 2)
+
+
+def test_a_quota_reply_corrects_the_counter(mta, server):
+    """The provider counts what others sent, too: what it says wins, and bounces nothing."""
+    fake = server(answers(mail="550 5.4.5 Daily user sending quota exceeded."))
+    mta.start(relay(fake, more='limits = { "100/day", "1000/week" }'))
+    drop_some(mta, 1)
+    mta.wait_log("server out is paused until .*quota exceeded")
+    wait_until(lambda: used(mta, "100/day") == 100)
+    assert used(mta, "1000/week") < 10
+    assert len(mta.queue()) == 1
+
+
+def test_refused_tries_count_unless_the_provider_says_otherwise(mta, server):
+    """Refused tries restarted the provider's lock: what was refused counts, what never began does not."""
+    fake = server(answers(rcpt="450 4.2.1 mailbox busy"))
+    mta.start('retry { after = { "1h" } }\n' + relay(fake, more='limits = { "10/hour" }')
+              + 'server "dead" { host = "127.0.0.9" port = 9 tls = none limits = { "10/hour recipients" } }\n')
+    drop_some(mta, 2)
+    mta.wait_log("status=deferred", times=2)
+    wait_until(lambda: (used(mta, "10/hour"), used(mta, "10/hour recipients")) == (2, 0))
