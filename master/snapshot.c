@@ -1,13 +1,11 @@
 /* snapshot.c - sealed memory files. */
 #include "master/snapshot.h"
+#include "lib/secret.h"
 #include "master/pipes.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-enum { SECRET_MAX = 4096 };
 
 static int write_all(int fd, struct slice bytes)
 {
@@ -39,27 +37,6 @@ int snapshot_create(const char *name, struct slice bytes)
 	return -1;
 }
 
-/* The first line, without its end. NULL, or why not. */
-static const char *read_secret(const char *path, char line[SECRET_MAX])
-{
-	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), saved;
-	struct stat st = { 0 };
-	ssize_t got;
-
-	if (fd < 0)
-		return strerror(errno);
-	got = fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ? 0 : read(fd, line, SECRET_MAX - 1);
-	saved = errno;
-	close(fd);
-	if (got < 0)
-		return strerror(saved);
-	line[got] = '\0';
-	line[strcspn(line, "\r\n")] = '\0';
-	if (line[0] == '\0')
-		return "it has no first line";
-	return st.st_mode & (S_IRWXG | S_IRWXO) ? "others may read it (chmod go= it)" : NULL;
-}
-
 static void put_secret(struct buf *out, unsigned index, const char *name, const char *value)
 {
 	buf_printf(out, "%u", index);
@@ -71,7 +48,7 @@ static void put_secret(struct buf *out, unsigned index, const char *name, const 
 static void put_file(struct buf *out, const struct conf *c, unsigned index, const char *name, const char *path)
 {
 	char line[SECRET_MAX];
-	const char *why = read_secret(path, line);
+	const char *why = secret_read(path, line);
 
 	if (why)
 		log_error("server %s cannot log in: %s: %s", c->server[index].name, path, why);

@@ -52,7 +52,7 @@ unsigned engine_owed(const struct engine *e)
 	return e->fifo_count - e->fifo_unsent;
 }
 
-static enum engine_step oldest_step(const struct engine *e)
+enum engine_step engine_step(const struct engine *e)
 {
 	if (e->fifo_count > 0)
 		return (enum engine_step)e->fifo[e->fifo_first];
@@ -61,7 +61,7 @@ static enum engine_step oldest_step(const struct engine *e)
 
 enum engine_wait engine_wait(const struct engine *e)
 {
-	return e->fifo_count > 0 ? ENGINE_STEPS[oldest_step(e)].wait : ENGINE_WAIT_COMMAND;
+	return e->fifo_count > 0 ? ENGINE_STEPS[engine_step(e)].wait : ENGINE_WAIT_COMMAND;
 }
 
 /* --- outcomes --- */
@@ -278,7 +278,7 @@ void engine_end_protocol(struct engine *e, enum engine_step step, const struct r
 /* What we were doing, for the log. */
 static const char *progress(const struct engine *e)
 {
-	enum engine_step step = oldest_step(e);
+	enum engine_step step = engine_step(e);
 
 	if (e->mail[0] && e->mail[0]->stage == MAIL_BODY)
 		return "sending message body";
@@ -405,7 +405,7 @@ static void send_envelope(struct engine *e, struct engine_mail *m)
 	m->was_seen = true;
 	m->is_first = e->mail_count++ == 0;
 	put_mail_from(e, m);
-	if (!(e->ehlo.features & EHLO_PIPELINING))
+	if (!(e->ehlo.features & EHLO_PIPELINING) || e->is_stepwise)
 		return;
 	while (m->rcpt_sent < m->rcpt_count)
 		engine_send_rcpt(e, m);
@@ -419,7 +419,7 @@ static bool may_begin(const struct engine *e, unsigned index)
 		return false;
 	if (index == 0)
 		return e->fifo_count == 0;
-	return e->mail[0]->stage == MAIL_AFTER_DOT && (e->ehlo.features & EHLO_PIPELINING);
+	return e->mail[0]->stage == MAIL_AFTER_DOT && (e->ehlo.features & EHLO_PIPELINING) && !e->is_stepwise;
 }
 
 void engine_go_on(struct engine *e)
@@ -500,7 +500,7 @@ static void end_not_logged_in(struct engine *e, enum engine_step step, const str
 
 void engine_reply(struct engine *e, const struct reply *r)
 {
-	enum engine_step step = oldest_step(e);
+	enum engine_step step = engine_step(e);
 
 	if (e->state == ENGINE_OVER)
 		return;

@@ -95,6 +95,8 @@ struct engine {
 	const char *peer;     /* "HOST[ADDRESS]" for texts; borrowed */
 	struct login *login;  /* NULL: none is wanted; borrowed, set after engine_init() */
 	bool is_relay;        /* a server of ours, not somebody's MX: 530 means that our login is at fault */
+	bool is_stepwise;     /* one command at a time, whatever the server offers: somebody watches */
+	bool is_rehearsal;    /* with is_stepwise: a transaction ends before DATA, what RCPT said is its outcome */
 	struct ehlo ehlo;
 	bool is_secure, may_say_ehlo, needs_reset, is_up, wants_body, wants_tls, wants_close, is_hanging_up;
 	unsigned mail_count; /* taken so far on this connection */
@@ -128,7 +130,8 @@ void engine_take_mail(struct engine *e, struct engine_mail *mail); /* only when 
 void engine_hang_up(struct engine *e); /* QUIT when the mails in hand are over; wants no more */
 
 enum engine_action engine_next(struct engine *e, struct engine_mail **mail);
-unsigned engine_owed(const struct engine *e); /* replies owed for commands that were sent */
+unsigned engine_owed(const struct engine *e);         /* replies owed for commands that were sent */
+enum engine_step engine_step(const struct engine *e); /* what the next reply answers; STEP_COUNT: nothing is owed */
 enum engine_wait engine_wait(const struct engine *e);
 
 /* Releases the outcomes of a mail that is over, or was never taken. */

@@ -173,7 +173,7 @@ static void reply_starttls(struct engine *e, const struct reply *r)
 
 static bool is_pipelining(const struct engine *e)
 {
-	return e->ehlo.features & EHLO_PIPELINING;
+	return (e->ehlo.features & EHLO_PIPELINING) && !e->is_stepwise;
 }
 
 static void reply_mail(struct engine *e, const struct reply *r)
@@ -204,6 +204,8 @@ static void reply_rcpt(struct engine *e, const struct reply *r)
 		return;
 	if (is_accepting(r)) {
 		m->rcpt_accepted++;
+		if (e->is_rehearsal)
+			m->rcpt_outcome[index] = engine_reply_outcome(e, m, STEP_RCPT, r);
 	} else if (is_refusing(r)) {
 		m->rcpt_outcome[index] = engine_reply_outcome(e, m, STEP_RCPT, r);
 	} else {
@@ -215,7 +217,7 @@ static void reply_rcpt(struct engine *e, const struct reply *r)
 		return;
 	if (m->rcpt_answered < m->rcpt_count) {
 		engine_send_rcpt(e, m);
-	} else if (m->rcpt_accepted > 0) {
+	} else if (m->rcpt_accepted > 0 && !e->is_rehearsal) {
 		engine_send_data(e);
 	} else {
 		e->needs_reset = true;

@@ -1,4 +1,4 @@
-/* tls_impl.h - what tls.c, tls_policy.c and tls_verify.c share; nobody else includes it. */
+/* tls_impl.h - what the tls*.c files share; nobody else includes it. */
 #ifndef SMTPOUT_TLS_IMPL_H
 #define SMTPOUT_TLS_IMPL_H
 #include "smtpout/tls.h"
@@ -37,4 +37,12 @@ struct tls_conn {
 int tls_on_verify(int is_ok, X509_STORE_CTX *ctx);
 /* After the handshake, whatever OpenSSL thinks of it: has the server proved what it must? False: error is set. */
 bool tls_verify_result(struct tls_conn *c) MUST_CHECK;
+/* Words about a certificate, as they stand in it: make them printable. */
+void tls_put_name(struct buf *out, const X509_NAME *name);
+void tls_put_names(struct buf *out, const X509 *cert); /* whom it is for: alternative names, else the subject */
+void tls_put_date(struct buf *out, const ASN1_TIME *when);
+void tls_put_hex(struct buf *out, const uint8_t *bytes, size_t len);
+
+/* tls_policy.c */
+bool tls_load_system_store(SSL_CTX *ctx); /* false: none was found */
 #endif

@@ -25,7 +25,7 @@ static void put_general_name(struct buf *out, const GENERAL_NAME *name)
 }
 
 /* The one-line form of a distinguished name. */
-static void put_name(struct buf *out, const X509_NAME *name)
+void tls_put_name(struct buf *out, const X509_NAME *name)
 {
 	BIO *bio = BIO_new(BIO_s_mem());
 	char *text = NULL;
@@ -41,7 +41,7 @@ static void put_name(struct buf *out, const X509_NAME *name)
 }
 
 /* Whom a certificate is for: its alternative names, else its subject. */
-static void put_names(struct buf *out, const X509 *cert)
+void tls_put_names(struct buf *out, const X509 *cert)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	int count = names ? sk_GENERAL_NAME_num(names) : 0;
@@ -53,11 +53,11 @@ static void put_names(struct buf *out, const X509 *cert)
 	if (count > NAMES_SHOWN)
 		buf_printf(out, " and %d others", count - NAMES_SHOWN);
 	if (count == 0)
-		put_name(out, X509_get_subject_name(cert));
+		tls_put_name(out, X509_get_subject_name(cert));
 	GENERAL_NAMES_free(names);
 }
 
-static void put_date(struct buf *out, const ASN1_TIME *when)
+void tls_put_date(struct buf *out, const ASN1_TIME *when)
 {
 	struct tm tm;
 	char text[32];
@@ -68,7 +68,7 @@ static void put_date(struct buf *out, const ASN1_TIME *when)
 		buf_put_str(out, "an unknown day");
 }
 
-static void put_hex(struct buf *out, const uint8_t *bytes, size_t len)
+void tls_put_hex(struct buf *out, const uint8_t *bytes, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		buf_printf(out, "%02x", bytes[i]);
@@ -107,7 +107,7 @@ static void put_authority(struct buf *out, const X509 *cert, const X509 *leaf)
 	if (cert == leaf)
 		return;
 	buf_put_str(out, ": that of its authority ");
-	put_name(out, X509_get_subject_name(cert));
+	tls_put_name(out, X509_get_subject_name(cert));
 }
 
 static void put_unknown_issuer(struct buf *out, const X509 *cert, int fault)
@@ -116,7 +116,7 @@ static void put_unknown_issuer(struct buf *out, const X509 *cert, int fault)
 
 	buf_put_str(out, is_own ? " is not signed by a known authority, but by itself: "
 				: " is not signed by a known authority: issuer ");
-	put_name(out, X509_get_issuer_name(cert));
+	tls_put_name(out, X509_get_issuer_name(cert));
 	if (fault == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
 	    fault == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE)
 		buf_put_str(out, " (unknown here, or the server does not send its certificate)");
@@ -128,7 +128,7 @@ static void put_no_tlsa_match(struct buf *out, const struct tls_conn *c, const X
 
 	buf_printf(out, " matches no TLSA record of _%u._tcp.%s; offered: 3 1 1 ", c->policy->port, c->base);
 	if (leaf && digest_key(leaf, digest))
-		put_hex(out, digest, sizeof(digest));
+		tls_put_hex(out, digest, sizeof(digest));
 }
 
 static void put_fault(struct buf *raw, const struct tls_conn *c, int fault, const X509 *cert, const X509 *leaf)
@@ -137,18 +137,18 @@ static void put_fault(struct buf *raw, const struct tls_conn *c, int fault, cons
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:
 		buf_put_str(raw, " is for ");
-		put_names(raw, leaf);
+		tls_put_names(raw, leaf);
 		buf_printf(raw, "; expected %s", c->host);
 		break;
 	case X509_V_ERR_CERT_HAS_EXPIRED:
 		put_authority(raw, cert, leaf);
 		buf_put_str(raw, " expired on ");
-		put_date(raw, X509_get0_notAfter(cert));
+		tls_put_date(raw, X509_get0_notAfter(cert));
 		break;
 	case X509_V_ERR_CERT_NOT_YET_VALID:
 		put_authority(raw, cert, leaf);
 		buf_put_str(raw, " is not valid before ");
-		put_date(raw, X509_get0_notBefore(cert));
+		tls_put_date(raw, X509_get0_notBefore(cert));
 		break;
 	case X509_V_ERR_DANE_NO_MATCH:
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
@@ -194,9 +194,9 @@ static bool is_pinned(struct tls_conn *c, const X509 *leaf)
 	}
 	buf_init(&raw, RAW_MAX);
 	buf_printf(&raw, "certificate of %s has none of the expected tls-fingerprints; offered: ", c->host);
-	put_hex(&raw, digest, sizeof(digest));
+	tls_put_hex(&raw, digest, sizeof(digest));
 	buf_put_str(&raw, ", for ");
-	put_names(&raw, leaf);
+	tls_put_names(&raw, leaf);
 	set_error(c, &raw);
 	buf_release(&raw);
 	return false;
