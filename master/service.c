@@ -59,7 +59,7 @@ static const struct cell TABLE[SERVICE_STATE_COUNT][SERVICE_EVENT_COUNT] = {
 static void note_start(struct service *s, struct mono now)
 {
 	s->starts++;
-	s->was_ready = false;
+	s->was_ready = s->was_killed = false;
 	s->missed_beats = 0;
 	s->started = now;
 	s->started_at = clock_wall();
@@ -71,7 +71,7 @@ static void note_death(struct service *s, struct mono now)
 	if (s->was_ready && now.ms - s->started.ms >= SERVICE_STABLE_MS)
 		s->failures = s->unready = 0; /* an accident, not a habit */
 	s->failures++;
-	if (!s->was_ready)
+	if (!s->was_ready && !s->was_killed)
 		s->unready++;
 }
 

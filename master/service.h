@@ -60,6 +60,7 @@ struct service {
 	unsigned failures;   /* deaths in a row, none of them after a stable life */
 	unsigned unready;    /* of these, how many never were READY */
 	bool was_ready;      /* this process */
+	bool was_killed;     /* by somebody's SIGKILL: says nothing about its health; set before SERVICE_DIED */
 	unsigned missed_beats;
 	struct mono started;
 	struct wall started_at;

@@ -384,6 +384,7 @@ static void log_death(const struct child *c, int status)
 {
 	bool is_expected = c->service.state == SERVICE_ENDING || c->service.state == SERVICE_STOPPING;
 
+	c->service.was_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 	if (WIFSIGNALED(status))
 		log_warn("%s (pid %ld) was killed by signal %d (%s)", c->name, (long)c->service.pid, WTERMSIG(status),
 			 strsignal(WTERMSIG(status)));

@@ -110,7 +110,7 @@ static void test_lives(void **state UNUSED)
 	}
 }
 
-static void crash_loop(bool is_ready, const uint64_t *delay_ms, size_t count)
+static void crash_loop(bool is_ready, bool was_killed, const uint64_t *delay_ms, size_t count)
 {
 	struct service s = { .state = SERVICE_IDLE };
 	int64_t now_ms = 0;
@@ -119,6 +119,7 @@ static void crash_loop(bool is_ready, const uint64_t *delay_ms, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		if (is_ready)
 			(void)service_step(&s, SERVICE_READY, (struct mono){ now_ms + 1 });
+		s.was_killed = was_killed;
 		(void)service_step(&s, SERVICE_DIED, (struct mono){ now_ms += 10 });
 		assert_int_equal(service_delay_ms(&s), delay_ms[i]);
 		now_ms += (int64_t)delay_ms[i];
@@ -133,8 +134,9 @@ static void test_crash_loop_slows_down(void **state UNUSED)
 	static const uint64_t READY[] = { 0, 0, 0, 1000, 2000, 4000, 4000, 4000 };
 	static const uint64_t NEVER_READY[] = { 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 };
 
-	crash_loop(true, READY, ARRAY_LEN(READY));
-	crash_loop(false, NEVER_READY, ARRAY_LEN(NEVER_READY));
+	crash_loop(true, false, READY, ARRAY_LEN(READY));
+	crash_loop(false, false, NEVER_READY, ARRAY_LEN(NEVER_READY));
+	crash_loop(false, true, READY, ARRAY_LEN(READY)); /* kill -9 before it was ready is not its fault */
 }
 
 static void test_stable_life_forgives(void **state UNUSED)
