@@ -380,7 +380,7 @@ static void on_due(void *arg)
 	status_write(c->master);
 }
 
-static void log_death(const struct child *c, int status)
+static void log_death(struct child *c, int status)
 {
 	bool is_expected = c->service.state == SERVICE_ENDING || c->service.state == SERVICE_STOPPING;
 
