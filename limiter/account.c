@@ -46,8 +46,7 @@ static bool calendars_are_alike(const struct calendar *a, const struct calendar 
 	       (a && b && a->period == b->period && a->hour == b->hour && a->minute == b->minute && a->zone == b->zone);
 }
 
-static void take_spec(struct account *a, const struct limit_spec *spec, uint8_t kind, uint64_t amount,
-		      const char *text)
+static void take_spec(struct account *a, const struct limit_spec *spec, uint8_t kind, uint64_t amount, const char *text)
 {
 	struct account_limit *same, limit = {
 		.text = text,
@@ -253,12 +252,29 @@ void account_fill(struct account *a, struct moment t)
 			limit_add(&a->limit[i], t, limit_room(a, &a->limit[i], t));
 }
 
-bool account_is_idle(struct account *a, struct moment t)
+bool account_has_outstanding(const struct account *a)
 {
-	for (unsigned class = 0; class < CLASS_COUNT; class++)
+	for (unsigned class = 0; class < CLASS_COUNT; class ++)
 		for (unsigned unit = 0; unit < UNIT_COUNT; unit++)
 			if (a->outstanding[class][unit] + a->inherited[class][unit] > 0)
-				return false;
+				return true;
+	return false;
+}
+
+void account_copy_charges(struct account *to, struct account *from, struct moment t)
+{
+	for (unsigned i = 0; i < to->limit_count && i < from->limit_count; i++) {
+		if (to->limit[i].window && from->limit[i].window)
+			window_copy_charges(to->limit[i].window, from->limit[i].window, t.now);
+		else
+			limit_add(&to->limit[i], t, limit_used(&from->limit[i], t));
+	}
+}
+
+bool account_is_idle(struct account *a, struct moment t)
+{
+	if (account_has_outstanding(a))
+		return false;
 	for (unsigned i = 0; i < a->limit_count; i++)
 		if (limit_used(&a->limit[i], t) > 0)
 			return false;

@@ -103,5 +103,8 @@ void account_stamp(struct account *a, enum mail_class class, enum limit_unit uni
 bool account_advance(struct account *a, struct moment t);
 /* Every limit is taken to be used up: the counts are lost. */
 void account_fill(struct account *a, struct moment t);
+bool account_has_outstanding(const struct account *a);
+/* Of an account with the same limits, on top of its own. */
+void account_copy_charges(struct account *to, struct account *from, struct moment t);
 bool account_is_idle(struct account *a, struct moment t); /* nothing counts any more */
 #endif

@@ -1,6 +1,6 @@
 /* ledger.c - accounts and their changes. The records: ledger_private.h. */
-#include "limiter/ledger_private.h"
 #include "lib/text.h"
+#include "limiter/ledger_private.h"
 #include <stdlib.h>
 
 enum {
@@ -127,6 +127,7 @@ static void let_idle_go(struct ledger *l, struct moment t)
 		if (a == l->overflow || a->is_leaving || !account_is_idle(a, t))
 			continue;
 		a->is_leaving = true;
+		l->leaving_count++;
 		ledger_touch(l, a);
 	}
 }
@@ -139,6 +140,7 @@ struct account *ledger_get_sender(struct ledger *l, struct slice name, struct mo
 		return NULL;
 	a = ledger_find(l, name);
 	if (a) {
+		l->leaving_count -= a->is_leaving;
 		a->is_leaving = false;
 		unlink_sender(l, a);
 		link_newest(l, a);
@@ -147,11 +149,14 @@ struct account *ledger_get_sender(struct ledger *l, struct slice name, struct mo
 	let_idle_go(l, t);
 	if (!l->overflow)
 		l->overflow = ledger_find(l, slice_of(SCOPE_SENDER "*"));
-	/* Who was counted there must not begin anew elsewhere while it counts. */
-	if (l->overflow && !account_is_idle(l->overflow, t))
-		return l->overflow;
-	if (l->sender_count < l->sender_max + SENDERS_SLACK)
-		return ledger_add_sender(l, name);
+	if (l->overflow && account_has_outstanding(l->overflow))
+		return l->overflow; /* perhaps this one's: it is settled where it was granted */
+	if (l->sender_count - l->leaving_count < l->sender_max + SENDERS_SLACK) {
+		a = ledger_add_sender(l, name);
+		if (l->overflow) /* what is counted there may have been this one's */
+			account_copy_charges(a, l->overflow, t);
+		return a;
+	}
 	if (!l->overflow)
 		l->overflow = ledger_add_sender(l, slice_of(SCOPE_SENDER "*"));
 	return l->overflow;
@@ -168,6 +173,7 @@ static void forget_sender(struct ledger *l, struct account *a)
 	unlink_sender(l, a);
 	table_remove(&l->by_name, &a->node);
 	l->sender_count--;
+	l->leaving_count--;
 	account_free(&a);
 }
 
@@ -313,7 +319,7 @@ static void encode_account(struct ledger *l, const struct account *a)
 
 	buf_clear(out);
 	put_number(out, RECORD_VERSION, 1);
-	for (unsigned class = 0; class < CLASS_COUNT; class++)
+	for (unsigned class = 0; class < CLASS_COUNT; class ++)
 		for (unsigned unit = 0; unit < UNIT_COUNT; unit++)
 			put_number(out, a->outstanding[class][unit] + a->inherited[class][unit], 8);
 	put_number(out, (uint64_t)l->time.time_ms, 8);

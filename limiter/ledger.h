@@ -43,13 +43,14 @@ struct moment ledger_moment(const struct ledger *l, int64_t now);
 
 struct account *ledger_find(struct ledger *l, struct slice name); /* NULL: unknown, or without limits */
 /*
- * Finds or makes. Beyond sender_max, senders whose windows are empty are forgotten; when there are none, newcomers share
- * one account until it is idle again: fewer permits, never too many. NULL: senders have no limits.
+ * Finds or makes. Beyond sender_max, senders whose windows are empty are forgotten; when there are none, newcomers
+ * share one account, and whoever gets an account of its own later begins with what is counted there: fewer permits,
+ * never too many. NULL: senders have no limits.
  */
 struct account *ledger_get_sender(struct ledger *l, struct slice name, struct moment t);
 unsigned ledger_account_count(const struct ledger *l);
 struct account *ledger_account(struct ledger *l, unsigned index); /* the configured ones first, in order of name */
-void ledger_touch(struct ledger *l, struct account *a); /* call after every change of an account */
+void ledger_touch(struct ledger *l, struct account *a);           /* call after every change of an account */
 bool ledger_has_changes(const struct ledger *l);
 /*
  * All changes in one transaction, then on stable storage. Nothing that rests on them may be said before it returned OK.

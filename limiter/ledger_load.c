@@ -80,7 +80,7 @@ static struct account_head get_head(struct reader *v)
 {
 	struct account_head head = { .version = get_number(v, 1) };
 
-	for (unsigned class = 0; class < (head.version == 1 ? 1 : CLASS_COUNT); class++)
+	for (unsigned class = 0; class < (head.version == 1 ? 1 : CLASS_COUNT); class ++)
 		for (unsigned unit = 0; unit < UNIT_COUNT; unit++)
 			head.outstanding[class][unit] = get_number(v, 8);
 	head.touched = get_number(v, 8);

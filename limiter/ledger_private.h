@@ -6,10 +6,10 @@
  *                          ramp day (calendar), limits u16; per limit kind u8, slot u8, unit u8, width u64, dormant
  *                          since u64 and, for a calendar's, its count (calendar)
  *                          (calendar: end, wall, now, count u64 each)
- *                          version 1: outstanding u64 [unit], last change u64, limits u16; per limit unit u8, width u64,
- *                          dormant since u64
- *   "w" NAME NUL which u8 width u64 chunk u64   charges of a window: see window_encode_chunk(); which: unit, 16 * kind
- * A commit writes the accounts that changed, of their windows the chunks that changed, and the clock.
+ *                          version 1: outstanding u64 [unit], last change u64, limits u16; per limit unit u8, width
+ * u64, dormant since u64 "w" NAME NUL which u8 width u64 chunk u64   charges of a window: see window_encode_chunk();
+ * which: unit, 16 * kind A commit writes the accounts that changed, of their windows the chunks that changed, and the
+ * clock.
  */
 #ifndef LIMITER_LEDGER_PRIVATE_H
 #define LIMITER_LEDGER_PRIVATE_H
@@ -22,10 +22,10 @@ struct ledger {
 	struct timebase time;
 	int64_t wall_lead;
 	struct account **account;
-	unsigned account_count, account_room, sender_count, sender_max;
+	unsigned account_count, account_room, sender_count, leaving_count, sender_max;
 	struct table by_name;
 	const struct account_spec *sender;
-	struct account *overflow; /* NULL, or the newcomers' common account */
+	struct account *overflow;        /* NULL, or the newcomers' common account */
 	struct account *oldest, *newest; /* senders, by last use */
 	struct account *changed;
 	struct buf key, value;

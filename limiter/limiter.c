@@ -201,8 +201,8 @@ static bool on_permit_ask(struct limiter *l, const struct packet *packet)
 		return true;
 	}
 	if (l->ledger) {
-		struct permit_wish wish = { ask.scopes, ask.class ? CLASS_HIGH : CLASS_USUAL, ask.messages, ask.recipients,
-					    ask.first };
+		struct permit_wish wish = { ask.scopes, ask.class ? CLASS_HIGH : CLASS_USUAL, ask.messages,
+					    ask.recipients, ask.first };
 
 		now = now_of(l);
 		permit = permits_ask(l->permits, now, ask.request, &wish);
@@ -256,7 +256,8 @@ static bool on_adopt(struct limiter *l, const struct packet *packet)
 	return true;
 }
 
-static void hold_state(struct limiter *l, struct msg_limit_state *m, const struct account *a, struct account_limit *limit)
+static void hold_state(struct limiter *l, struct msg_limit_state *m, const struct account *a,
+		       struct account_limit *limit)
 {
 	struct msg_head head = channel_head(l->scheduler);
 	struct moment t = ledger_moment(l->ledger, now_of(l));
@@ -461,7 +462,8 @@ static int judge_opening(struct limiter *l, enum store_open_result result, const
 		l->trouble = "the counters in db/limits cannot be opened";
 		break;
 	}
-	log_error("limits: %s (%s): nothing is sent where limits hold. `postern limits reset SERVER` or `postern limits set` "
+	log_error("limits: %s (%s): nothing is sent where limits hold. `postern limits reset SERVER` or `postern "
+		  "limits set` "
 		  "begin new counters, in which all others are taken to be used up",
 		  l->trouble, why);
 	return 0;

@@ -41,7 +41,7 @@ void permits_change_partner(struct permits *p)
 	for (unsigned i = 0; i < ledger_account_count(p->ledger); i++) {
 		struct account *a = ledger_account(p->ledger, i);
 
-		for (unsigned class = 0; class < CLASS_COUNT; class++)
+		for (unsigned class = 0; class < CLASS_COUNT; class ++)
 			for (unsigned unit = 0; unit < UNIT_COUNT; unit++) {
 				a->inherited[class][unit] += a->outstanding[class][unit];
 				a->outstanding[class][unit] = 0;

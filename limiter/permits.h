@@ -28,9 +28,9 @@ struct settlement {
 };
 
 enum correction {
-	CORRECT_SET,  /* so much of this limit was used, in all */
+	CORRECT_SET,   /* so much of this limit was used, in all */
 	CORRECT_RESET, /* nothing was used */
-	CORRECT_FULL  /* the provider says that it is used up: of the limit that is nearest to it */
+	CORRECT_FULL   /* the provider says that it is used up: of the limit that is nearest to it */
 };
 
 struct permits *permits_new(struct ledger *ledger_borrowed);

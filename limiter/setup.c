@@ -87,8 +87,8 @@ static const struct limit_spec *gather(struct setup *s, const struct conf_limits
 			.amount = c->amount,
 			.width_ms = c->window_ms,
 			.calendar = c->is_calendar ? calendar_of(s, period_of(c->window_ms), c->calendar_hour,
-								 c->calendar_minute, c->calendar_zone) :
-						     NULL,
+								 c->calendar_minute, c->calendar_zone)
+						   : NULL,
 		};
 	}
 	return to;

@@ -6,8 +6,8 @@
 struct zone;
 
 /*
- * `name`: of the time zone database; NULL: the host's local time. Covers the years 2000 to 2069, later ones as the last.
- * NULL when there is no such zone. Sets TZ for a moment: not beside other threads.
+ * `name`: of the time zone database; NULL: the host's local time. Covers the years 2000 to 2069, later ones as the
+ * last. NULL when there is no such zone. Sets TZ for a moment: not beside other threads.
  */
 struct zone *zone_new(const char *name);
 void zone_free(struct zone **z);

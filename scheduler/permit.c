@@ -73,7 +73,8 @@ bool permit_is_ready(struct scheduler *s, struct purse *p)
 	return false;
 }
 
-/* Few permits may stand in their own way: of those that are too small for the next delivery the limiter gets back all. */
+/* Few permits may stand in their own way: of those that are too small for the next delivery the limiter gets back all.
+ */
 static void give_back(struct purse *p)
 {
 	p->settle_refund_messages += p->permit_messages;
@@ -436,7 +437,8 @@ static void send_adopt(struct scheduler *s, struct slice scopes, uint8_t class, 
 
 static void adopt(struct scheduler *s, struct purse *p)
 {
-	uint32_t messages = p->flight_messages + p->permit_messages + p->settle_used_messages + p->settle_refund_messages;
+	uint32_t messages =
+		p->flight_messages + p->permit_messages + p->settle_used_messages + p->settle_refund_messages;
 	uint32_t recipients =
 		p->flight_recipients + p->permit_recipients + p->settle_used_recipients + p->settle_refund_recipients;
 

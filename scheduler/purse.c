@@ -57,7 +57,8 @@ static bool fill_key(const struct scheduler *s, unsigned server, const struct en
 		key->route = route_of(s, d);
 		key->destination = destination_of(s, server, d);
 	}
-	key->sender = limits(&s->conf->limit_per_sender) && e->sender != record_sender_hash(slice_of("")) ? e->sender : 0;
+	key->sender =
+		limits(&s->conf->limit_per_sender) && e->sender != record_sender_hash(slice_of("")) ? e->sender : 0;
 	key->class = conf->reserve_percent > 0 && e->priority == PRIORITY_HIGH ? CLASS_HIGH : CLASS_USUAL;
 	return key->route || key->destination || key->sender || server_limits(conf) || limits(&s->conf->limits);
 }
@@ -176,8 +177,8 @@ static void put_until(struct buf *out, struct wall until)
 
 	if (!localtime_r(&then, &a) || !localtime_r(&now, &b))
 		return;
-	(void)strftime(text, sizeof(text), a.tm_year == b.tm_year && a.tm_yday == b.tm_yday ? "%H:%M" : "%Y-%m-%d %H:%M",
-		       &a);
+	(void)strftime(text, sizeof(text),
+		       a.tm_year == b.tm_year && a.tm_yday == b.tm_yday ? "%H:%M" : "%Y-%m-%d %H:%M", &a);
 	buf_put_str(out, text);
 }
 

@@ -29,8 +29,10 @@ static void print_limit(void *arg, json_t *line)
 {
 	struct listing *listing = arg;
 	char used[NUMBER_BYTES], allowed[NUMBER_BYTES];
-	const char *cells[] = { string_of(line, "scope"), string_of(line, "name"), string_of(line, "limit"),
-				used,			  allowed,		   string_of(line, "free_at") };
+	const char *cells[] = {
+		string_of(line, "scope"),  string_of(line, "name"), string_of(line, "limit"), used, allowed,
+		string_of(line, "free_at")
+	};
 
 	if (listing->is_json) {
 		json_dumpf(line, stdout, JSON_COMPACT);

@@ -46,7 +46,12 @@ static int tear_down(void **state)
 static struct ledger *open_with(const struct limit_spec *limit, unsigned count, int64_t now)
 {
 	struct account_spec spec = { .name = "isp", .limit_count = count, .limit = limit };
-	struct ledger_options o = { .dir = dir, .account_count = count > 0, .account = &spec, .boot_id = "boot", .boot_ms = now - START, .wall_ms = now };
+	struct ledger_options o = { .dir = dir,
+				    .account_count = count > 0,
+				    .account = &spec,
+				    .boot_id = "boot",
+				    .boot_ms = now - START,
+				    .wall_ms = now };
 	struct ledger *l;
 	const char *why = "";
 
@@ -250,7 +255,9 @@ static void damage_is_refused(void **state)
 	static const struct limit_spec LIMITS[] = { M("1000/hour", 1000, HOUR) };
 	static const char *const KEYS[] = { "c", "sisp", "wisp" };
 	struct account_spec spec = { .name = "isp", .limit_count = 1, .limit = LIMITS };
-	struct ledger_options o = { .dir = dir, .account_count = 1, .account = &spec, .boot_id = "boot", .boot_ms = 5, .wall_ms = START };
+	struct ledger_options o = {
+		.dir = dir, .account_count = 1, .account = &spec, .boot_id = "boot", .boot_ms = 5, .wall_ms = START
+	};
 	struct store_options so = { dir, 1 << 20, 10 << 20, 0 };
 	const char *why = NULL;
 	struct ledger *l;
@@ -279,7 +286,9 @@ static void deleted_database_is_refused(void **state)
 {
 	static const struct limit_spec LIMITS[] = { M("1000/hour", 1000, HOUR) };
 	struct account_spec spec = { .name = "isp", .limit_count = 1, .limit = LIMITS };
-	struct ledger_options o = { .dir = dir, .account_count = 1, .account = &spec, .boot_id = "boot", .boot_ms = 5, .wall_ms = START };
+	struct ledger_options o = {
+		.dir = dir, .account_count = 1, .account = &spec, .boot_id = "boot", .boot_ms = 5, .wall_ms = START
+	};
 	const char *why = NULL;
 	char path[128];
 	struct ledger *l = open_with(LIMITS, 1, START);
@@ -300,7 +309,9 @@ static void thousands_of_servers_start_quickly(void **state)
 						    M("100000/week", 100000, 7 * DAY),
 						    R("1000000/month recipients", 1000000, 30 * (uint64_t)DAY) };
 	struct account_spec *spec = xcalloc(SERVERS, sizeof(*spec));
-	struct ledger_options o = { .dir = dir, .account_count = SERVERS, .account = spec, .boot_id = "boot", .boot_ms = 0, .wall_ms = START };
+	struct ledger_options o = {
+		.dir = dir, .account_count = SERVERS, .account = spec, .boot_id = "boot", .boot_ms = 0, .wall_ms = START
+	};
 	char name[16];
 	const char *why;
 	struct ledger *l;
@@ -309,7 +320,9 @@ static void thousands_of_servers_start_quickly(void **state)
 
 	for (unsigned i = 0; i < SERVERS; i++) {
 		snprintf(name, sizeof(name), "server-%u", i);
-		spec[i] = (struct account_spec){ .name = xstrdup(name), .limit_count = ARRAY_LEN(LIMITS), .limit = LIMITS };
+		spec[i] = (struct account_spec){ .name = xstrdup(name),
+						 .limit_count = ARRAY_LEN(LIMITS),
+						 .limit = LIMITS };
 	}
 	assert_int_equal(ledger_open(&l, &o, &why), STORE_CREATED);
 	for (unsigned k = 0; k < 3; k++) {
