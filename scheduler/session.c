@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "lib/text.h"
 #include "scheduler/dispatch.h"
+#include "scheduler/gate.h"
 #include "scheduler/job.h"
 #include "scheduler/react.h"
 #include "scheduler/refusal.h"
@@ -107,6 +108,7 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	l->connecting++;
 	m.session = session->id;
 	m.server = conf_server_key(&s->conf->server[l->server]);
+	m.tls = (uint8_t)(l->destination ? l->destination->tls : TLS_UNSET);
 	m.site = slice_of(l->name);
 	m.hosts = hosts;
 	head = channel_head(w->channel);
@@ -386,7 +388,8 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	is_explained = l && !session->was_up &&
 		       react_to_session(s, react_find(s, session->server, m->code, m->dsn, m->text), l, m);
 	if (l && !is_explained && refusal_is_one(s, session->server, m)) {
-		refusal_note(s, session->server, m->text);
+		if (!gate_on_refusal(s, session->server, m->text))
+			refusal_note(s, session->server, m->text);
 		is_explained = true;
 	}
 	switch (l && !is_explained ? judge_end(session, m) : END_ORDERLY) {

@@ -402,7 +402,7 @@ static void connect_host(struct session *s)
 	const struct host *host = &hosts_of(s)->host[s->host_index];
 
 	set_text(&s->host, xstrdup(host->name));
-	s->need = tls_need(s->server, host->dane);
+	s->need = tls_need_at(s->server, s->level, host->dane);
 	if (s->need == TLS_NEED_DENIED) {
 		char *text = xasprintf("TLS with DANE is required, but host %s cannot be authenticated: %s", s->host,
 				       tls_need_why(host));
@@ -411,7 +411,8 @@ static void connect_host(struct session *s)
 		session_fail_connection(s, FAILURE_TLS, "4.7.5", text);
 		return;
 	}
-	s->dial = dial_new(s->w->loop, host, s->server, s->id, on_dial, s);
+	/* The seed chooses among source addresses: POP before SMTP opens the way for one. */
+	s->dial = dial_new(s->w->loop, host, s->server, s->server->pop.is_set ? 0 : s->id, on_dial, s);
 }
 
 /* What this process lacks to begin at all. */
@@ -424,7 +425,7 @@ static bool refuse_at_once(struct session *s)
 		why = (struct engine_outcome){ .cause = FAILURE_LOCAL,
 					       .dsn = "4.3.2",
 					       .text = (char *)"this process takes no more sessions" };
-	else if (!w->policy[s->server_index] && s->server->tls != TLS_NONE)
+	else if (!w->policy[s->server_index] && s->level != TLS_NONE)
 		why = (struct engine_outcome){ .cause = FAILURE_TLS,
 					       .dsn = "4.7.5",
 					       .text = (char *)"the certificates of this server could not be loaded" };
@@ -436,6 +437,14 @@ static bool refuse_at_once(struct session *s)
 		return false;
 	session_down(s, &why);
 	return true;
+}
+
+/* TLS from the first byte leaves no choice whether. */
+static enum conf_tls level_of(const struct conf_server *server, uint8_t destination)
+{
+	enum conf_tls level = destination < TLS_UNSET ? (enum conf_tls)destination : server->tls;
+
+	return server->is_tls_wrapper && level < TLS_REQUIRE ? TLS_REQUIRE : level;
 }
 
 /* Our configuration is older or newer than the scheduler's: one of us is about to be replaced. */
@@ -473,6 +482,7 @@ bool session_open(struct worker *w, const struct msg_connect *m)
 	s->id = m->session;
 	s->server_index = (uint16_t)server;
 	s->server = &w->conf->server[server];
+	s->level = level_of(s->server, m->tls);
 	s->host_count = hosts.count;
 	s->hosts = xstrndup(m->hosts.ptr, m->hosts.len);
 	s->hosts_len = m->hosts.len;

@@ -15,9 +15,10 @@ struct session {
 	uint8_t host_index, host_count;
 	char *hosts; /* as they came, decoded again when needed: a struct hosts is 14 KiB */
 	size_t hosts_len;
-	char *host;         /* the name of the one in hand */
-	enum tls_need need; /* of that host */
-	char *peer, *relay; /* "HOST[ADDR]", "HOST[ADDR]:PORT" or "none" */
+	char *host;          /* the name of the one in hand */
+	enum conf_tls level; /* the server's, or that of the destination */
+	enum tls_need need;  /* of that host */
+	char *peer, *relay;  /* "HOST[ADDR]", "HOST[ADDR]:PORT" or "none" */
 	struct dial *dial;
 	struct transport io;
 	struct engine engine;

@@ -208,18 +208,34 @@ static void on_peer(struct proc *p, enum proc_role role, unsigned index UNUSED, 
 
 /* --- the beginning --- */
 
+/* The highest level of TLS that a server has to be ready for: its own, or that of a destination. */
+static enum conf_tls highest_level(const struct conf *conf, const struct conf_server *server)
+{
+	enum conf_tls level = server->tls;
+
+	for (unsigned i = 0; i < conf->destination_count && server->method == METHOD_DIRECT; i++) {
+		enum conf_tls wanted = conf->destination[i].tls;
+
+		/* verify, because it needs the store of authorities, beats dane, which does not */
+		if (wanted != TLS_UNSET && level != TLS_VERIFY && (wanted > level || wanted == TLS_VERIFY))
+			level = wanted;
+	}
+	return level;
+}
+
 /* A server whose certificates cannot be loaded is refused (session_open); the others work. */
 static void load_policies(struct smtpout *me, const struct conf *conf)
 {
 	for (unsigned i = 0; i < conf->server_count; i++) {
-		const struct conf_server *server = &conf->server[i];
+		struct conf_server server = conf->server[i];
 		char *error = NULL;
 
-		if (server->tls == TLS_NONE && !server->is_tls_wrapper)
+		server.tls = highest_level(conf, &server);
+		if (server.tls == TLS_NONE && !server.is_tls_wrapper)
 			continue;
-		me->w.policy[i] = tls_policy_new(server, &error);
+		me->w.policy[i] = tls_policy_new(&server, &error);
 		if (error)
-			log_error("server %s cannot be used: %s", server->name, error);
+			log_error("server %s cannot be used: %s", server.name, error);
 		free(error);
 	}
 }

@@ -3,7 +3,12 @@
 
 enum tls_need tls_need(const struct conf_server *server, enum host_dane dane)
 {
-	switch (server->tls) {
+	return tls_need_at(server, server->tls, dane);
+}
+
+enum tls_need tls_need_at(const struct conf_server *server, enum conf_tls level, enum host_dane dane)
+{
+	switch (level) {
 	case TLS_NONE:
 	case TLS_UNSET:
 		return TLS_NEED_NONE;

@@ -19,6 +19,8 @@ enum tls_need {
  * authenticated server, which records of no use cannot give.
  */
 enum tls_need tls_need(const struct conf_server *server, enum host_dane dane);
+/* The same at another level than the server's: that of a destination. */
+enum tls_need tls_need_at(const struct conf_server *server, enum conf_tls level, enum host_dane dane);
 /* Why a host is TLS_NEED_DENIED, in words. */
 const char *tls_need_why(const struct host *host);
 #endif

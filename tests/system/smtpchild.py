@@ -17,6 +17,9 @@ VERDICTS = [None, "delivered", "temporary", "permanent", "unknown", "unsent"]
 SENT, DEFERRED, BOUNCED, PASSED_ON, IGNORED = 1, 2, 3, 4, 5
 
 
+TLS_NONE, TLS_OPPORTUNISTIC, TLS_REQUIRE, TLS_VERIFY, TLS_DANE, TLS_UNSET = range(6)
+
+
 def fnv1a(data):
     value = 0xcbf29ce484222325
     for byte in data:
@@ -87,9 +90,9 @@ class Smtpout(Child):
                 return self.spool / "queue" / name / id_text(number)
         return self.spool / "queue" / f"{shard:02X}" / id_text(number)
 
-    def connect(self, hosts, server="out", site="there.example"):
+    def connect(self, hosts, server="out", site="there.example", tls=None):
         session = next(self.numbers)
-        self.send("CONNECT", session=session, server=server_key(server), site=site, hosts=encode_hosts(hosts))
+        self.send("CONNECT", session=session, server=server_key(server), tls=TLS_UNSET if tls is None else tls, site=site, hosts=encode_hosts(hosts))
         return session
 
     def give(self, session, number, rcpts=(0,), group=0, attempt=1):

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 import peers
-from fake_smtp import Server, free_address
+from fake_smtp import free_address
 from harness import wait_until
-from smtpchild import Smtpout
+from smtpchild import TLS_DANE, TLS_NONE, TLS_OPPORTUNISTIC, TLS_REQUIRE, TLS_VERIFY
 from test_smtp import BODY, section, server, smtpout, verdicts  # noqa: F401 (fixtures)
 
 HOST = "mx.there.example"
@@ -106,9 +106,9 @@ def wrapped(s):
     s.serve()
 
 
-def send(out, srv, *dane, host=HOST, server="out"):
-    """One message; returns (verdict, cause, text)."""
-    session = out.connect([(host, [srv.address], *dane)], server=server)
+def send(out, srv, *dane, host=HOST, server="out", tls=None):
+    """One message; returns (verdict, cause, text). tls: the level of a destination."""
+    session = out.connect([(host, [srv.address], *dane)], server=server, tls=tls)
     out.give(session, out.queue(BODY, ["b@there.example"]))
     out.hang_up(session)
     seen = []
@@ -399,6 +399,30 @@ def test_dane_the_next_host_is_tried(smtpout, server, pki):
     assert verdicts(outcome) == ["delivered"] and second.messages and not first.messages
 
 
+# --- a destination's level beside the server's
+
+DESTINATIONS = 'destination "x.example" { tls = require } destination "y.example" { tls = verify }\n'
+
+
+@pytest.mark.parametrize("server_level", ["none", "opportunistic", "require", "dane"])
+def test_levels_of_destinations(smtpout, server, pki, server_level):
+    """The destination's level counts, also where it asks for more, or less, than the server's."""
+    own, good = server(speaks_tls, tls=context(pki.own)), server(speaks_tls, tls=context(pki.good))
+    out = smtpout(DESTINATIONS + f'server "out" {{ method = direct port = 2525 deny-addresses = {{ }} tls = {server_level} '
+                                 f'tls-ca-file = "{pki.ca[0]}" }}\n')
+    for level, records, verdict, is_encrypted in (
+            (TLS_NONE, [tlsa(pki.good)], "delivered", False), (TLS_REQUIRE, None, "delivered", True),
+            (TLS_VERIFY, None, "unsent", None), (TLS_DANE, [tlsa(pki.own)], "delivered", True),
+            (TLS_DANE, None, "unsent", None), (TLS_OPPORTUNISTIC, [tlsa(pki.good)], "unsent", None)):
+        count = len(own.messages)
+        result = send(out, own, *([] if records is None else [records]), tls=level)
+        assert result[0] == verdict, (level, result)
+        assert len(own.messages) - count == (verdict == "delivered")
+        if verdict == "delivered":
+            assert bool(own.sessions[-1].facts) == is_encrypted
+    assert send(out, good, tls=TLS_VERIFY) == SENT
+
+
 # --- resumption: only for the same demands; counted at the server
 
 def reused(srv):
@@ -541,6 +565,22 @@ def test_dane_for_a_relay(mta, peer, peer_pki):
     mail(mta)
     one.wait(1)
     mta.wait_log(r"relay=mx\.peer\.example\[.*status=sent.*server=signed")
+
+
+def test_level_of_a_destination(mta, peer, peer_pki):
+    """A server in clear text, one domain with DANE, one grouped by its MX host that must have TLS."""
+    one, clear = peer(peers.Postfix, pki=peer_pki), peer(peers.Postfix)
+    nsd = peer(peers.Nsd, [*zone_records(one.address, record(tlsa(peer_pki[1:]))), "plainly MX 10 mx.peer", "grouped MX 10 mx2.peer",
+                           f"mx2.peer A {clear.address}"])
+    mta.start(direct(nsd, "tls = none") + 'destination "site.example" { tls = dane }\n'
+              'destination "group" { mx = { "mx2.peer.example" } tls = require }\n')
+    mail(mta)
+    mail(mta, "b@plainly.example")
+    mail(mta, "b@grouped.example")
+    messages = one.wait(2)
+    assert {bool(IS_TLS.search(m)): b"b@site" in m for m in messages} == {True: True, False: False}
+    line, = mta.wait_log(r"to=<b@grouped\.example>.*status=deferred")
+    assert "TLS is required, but was not offered" in line and not clear.files()
 
 
 def test_keys_are_read_as_root_and_by_smtpout_alone(mta, server, pki, folder):
