@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "scheduler/intake.h"
 #include "scheduler/job.h"
+#include "scheduler/gate.h"
 #include "scheduler/pause.h"
 #include "scheduler/permit.h"
 #include "scheduler/target.h"
@@ -455,7 +456,7 @@ static void pump(struct scheduler *s, struct lane *l)
 		return;
 	}
 	/* Without a permit no connection is opened: it would idle, be closed, and be opened again. */
-	while (has_permit(s, l)) {
+	while (has_permit(s, l) && gate_is_open(s, l)) {
 		struct session *session = session_choose(s, l);
 
 		/* A busy session will do only when no more connections may be opened. */

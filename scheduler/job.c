@@ -5,6 +5,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/events.h"
 #include "scheduler/finish.h"
+#include "scheduler/gate.h"
 #include "scheduler/intake.h"
 #include "scheduler/pause.h"
 #include "scheduler/permit.h"
@@ -439,6 +440,8 @@ static void take_report(struct scheduler *s, struct worker *w, struct job *job, 
 	}
 	job->was_taken |= m->verdict == VERDICT_DELIVERED || m->verdict == VERDICT_UNKNOWN;
 	tell_lane(s, job->session, m, rule);
+	if (m->verdict == VERDICT_DELIVERED)
+		gate_on_delivered(s, m->server);
 	job->goes_again |= react_to_reply(s, rule, job->session, m->server, m->text);
 	d = judge(s, job, m, rule, &wait_ms);
 	ack(s, w, m, d, wait_ms);

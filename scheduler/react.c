@@ -1,6 +1,7 @@
 /* react.c - see react.h. */
 #include "scheduler/react.h"
 #include "lib/log.h"
+#include "scheduler/gate.h"
 #include "scheduler/limits.h"
 #include "scheduler/pause.h"
 
@@ -41,10 +42,13 @@ static bool has_word(struct slice text, const char *word)
 
 /*
  * The server is left alone. When the reply speaks of a quota, others used it, too, or we counted too little: the limit
- * that is nearest to its end is taken to be used up, so that mail waits until its window opens.
+ * that is nearest to its end is taken to be used up, so that mail waits until its window opens. Where POP opens the way,
+ * a login is tried first.
  */
 static void pause_server(struct scheduler *s, unsigned server, uint64_t wait_ms, struct slice text)
 {
+	if (gate_on_refusal(s, server, text))
+		return;
 	pause_begin(s, server, wait_ms, text);
 	if (has_word(text, "quota") || has_word(text, "limit") || has_word(text, "5.4.5") || has_word(text, "4.3.2"))
 		limits_fill(s, server);

@@ -19,6 +19,7 @@
 #include "scheduler/control.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/finish.h"
+#include "scheduler/gate.h"
 #include "scheduler/history.h"
 #include "scheduler/intake.h"
 #include "scheduler/limits.h"
@@ -234,6 +235,7 @@ static bool on_worker(void *arg, const struct msg_head *head, const struct packe
 		HANDLE(SESSION_UP, session_up, session_on_up(s, w, &m))
 		HANDLE(SESSION_DOWN, session_down, session_on_down(s, w, &m))
 		HANDLE(REPORT, report, job_on_report(s, w, &m))
+		HANDLE(POP_DONE, pop_done, gate_on_done(s, w, &m))
 	default:
 		return false;
 	}
@@ -261,6 +263,7 @@ static void worker_lost(struct scheduler *s, struct worker *w)
 	w->state = WORKER_DOWN;
 	w->ack_count = 0; /* the numbers were its own */
 	session_lose_all(s, w);
+	gate_worker_lost(s, w);
 }
 
 static void worker_found(struct scheduler *s, struct worker *w)

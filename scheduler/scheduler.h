@@ -9,6 +9,7 @@
 #include "scheduler/journal.h"
 
 struct control;
+struct gate;
 struct history;
 struct lane;
 struct limits_query;
@@ -35,6 +36,7 @@ struct server_state {
 	unsigned holds;
 	struct pause *pause;       /* NULL: not paused */
 	unsigned refusals;         /* of our login, in a row */
+	struct gate *gate; /* POP before SMTP; NULL: not needed so far */
 };
 
 /* Our partners' numbers, see proc.h. */

@@ -1,8 +1,8 @@
 /* login.c - the login of one connection, by what the configuration says and the account knows. */
 #include "smtpout/login.h"
 
-/* RFC 4954 4: a command line with its initial response has 512 bytes; a longer one waits to be asked for. */
-enum { INITIAL_MAX = 480 };
+/* RFC 4954 4 and RFC 5034 4: a command with its initial response has 512 bytes, for POP3 255; a longer one waits. */
+enum { INITIAL_MAX = 220 };
 
 struct account_login {
 	struct login login; /* first: we are one */

@@ -2,17 +2,19 @@
  *
  * Started by:    master, one per CPU (option `workers`); never by hand
  * Runs as:       smtp-user, chrooted into queue/, which it can only read; network; no writing, no exec
- * Before jail:   certificates and certificate store of the servers that use TLS; passwords, from sealed memory of
- * master's Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC from the scheduler Messages out:  SESSION_UP,
- * SESSION_DOWN, REPORT, INFLIGHT, RESYNCED to the scheduler Board:         one slot per transaction between its final
- * dot and its report in the pipe Logs:          the `to=` line of each recipient's outcome, once the scheduler has
- * recorded it Signals:       SIGTERM: what has not begun is handed back, what is under way ends, then exit 0 Killed:
- * loses nothing; what stands on the board may be sent again, and the scheduler says so in the log Limits:
- * WORKER_SESSIONS_MAX sessions, SESSION_QUEUE_MAX deliveries each, REPORT_KEPT_MAX reports not acknowledged; one timer
- * and a few KiB per idle session, some 40 KiB more with TLS
+ * Before jail:   certificates, keys and certificate store of the servers that use TLS; passwords, from a sealed memfd
+ * Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC, POP_LOGIN from the scheduler
+ * Messages out:  SESSION_UP, SESSION_DOWN, REPORT, INFLIGHT, RESYNCED, POP_DONE to the scheduler
+ * Board:         one slot per transaction between its final dot and its report in the pipe
+ * Logs:          the `to=` line of each recipient's outcome, once the scheduler has recorded it
+ * Signals:       SIGTERM: what has not begun is handed back, what is under way ends, then exit 0
+ * Killed:        loses nothing; what stands on the board may be sent again, and the scheduler says so in the log
+ * Limits:        WORKER_SESSIONS_MAX sessions, SESSION_QUEUE_MAX deliveries each, REPORT_KEPT_MAX reports not
+ *                acknowledged; one timer and a few KiB per idle session, some 40 KiB more with TLS
  */
 #include "lib/log.h"
 #include "lib/proc.h"
+#include "smtpout/pop_visit.h"
 #include "smtpout/secrets.h"
 #include "smtpout/session.h"
 #include <errno.h>
@@ -66,6 +68,13 @@ static bool on_hangup(struct smtpout *me, const struct packet *p)
 	return true;
 }
 
+static bool on_pop_login(struct smtpout *me, const struct packet *p)
+{
+	struct msg_pop_login m;
+
+	return msg_decode_pop_login(p, &m) && pop_visit_begin(&me->w, &m);
+}
+
 static void wake(void *arg UNUSED, struct table_node *node)
 {
 	session_wake(session_of_node(node));
@@ -116,6 +125,7 @@ static bool on_resync(struct smtpout *me, const struct packet *p)
 		return false;
 	r.me = me;
 	r.count = 0;
+	pop_visit_end_all(&me->w, false);
 	report_book_resync(me->w.book);
 	table_each(&me->w.sessions, tell_session, &r);
 	msg_encode_resynced(&answer, &head,
@@ -129,8 +139,8 @@ static const struct handler {
 	uint8_t type;
 	bool (*fn)(struct smtpout *me, const struct packet *p);
 } HANDLERS[] = {
-	{ MSG_CONNECT, on_connect }, { MSG_DELIVER, on_deliver },       { MSG_HANGUP, on_hangup },
-	{ MSG_RESYNC, on_resync },   { MSG_REPORT_ACK, on_report_ack },
+	{ MSG_CONNECT, on_connect },     { MSG_DELIVER, on_deliver }, { MSG_HANGUP, on_hangup },
+	{ MSG_POP_LOGIN, on_pop_login }, { MSG_RESYNC, on_resync },   { MSG_REPORT_ACK, on_report_ack },
 };
 
 /*
@@ -194,6 +204,7 @@ static void on_drain(struct proc *p)
 	if (me->w.is_draining)
 		return;
 	me->w.is_draining = true;
+	pop_visit_end_all(&me->w, true);
 	table_each(&me->w.sessions, drain, NULL);
 }
 
@@ -207,6 +218,21 @@ static void on_peer(struct proc *p, enum proc_role role, unsigned index UNUSED, 
 }
 
 /* --- the beginning --- */
+
+/* A server whose certificates cannot be loaded is refused (session_open); the others work. */
+static struct tls_policy *load_policy(const struct conf_server *server)
+{
+	struct tls_policy *policy;
+	char *error = NULL;
+
+	if (server->tls == TLS_NONE && !server->is_tls_wrapper)
+		return NULL;
+	policy = tls_policy_new(server, &error);
+	if (error)
+		log_error("server %s cannot be used: %s", server->name, error);
+	free(error);
+	return policy;
+}
 
 /* The highest level of TLS that a server has to be ready for: its own, or that of a destination. */
 static enum conf_tls highest_level(const struct conf *conf, const struct conf_server *server)
@@ -223,20 +249,15 @@ static enum conf_tls highest_level(const struct conf *conf, const struct conf_se
 	return level;
 }
 
-/* A server whose certificates cannot be loaded is refused (session_open); the others work. */
 static void load_policies(struct smtpout *me, const struct conf *conf)
 {
 	for (unsigned i = 0; i < conf->server_count; i++) {
-		struct conf_server server = conf->server[i];
-		char *error = NULL;
+		struct conf_server pop = pop_visit_server(&conf->server[i]), server = conf->server[i];
 
 		server.tls = highest_level(conf, &server);
-		if (server.tls == TLS_NONE && !server.is_tls_wrapper)
-			continue;
-		me->w.policy[i] = tls_policy_new(&server, &error);
-		if (error)
-			log_error("server %s cannot be used: %s", server.name, error);
-		free(error);
+		me->w.policy[i] = load_policy(&server);
+		if (conf->server[i].pop.is_set)
+			me->w.pop_policy[i] = load_policy(&pop);
 	}
 }
 
@@ -245,6 +266,11 @@ static void take_secret(void *arg, unsigned index, struct slice name, struct sli
 	struct smtpout *me = arg;
 	const struct conf_server *server = index < me->w.conf->server_count ? &me->w.conf->server[index] : NULL;
 
+	if (server && server->pop.is_set && slice_is(name, "pop-password")) {
+		sasl_account_free(&me->w.pop_account[index]);
+		me->w.pop_account[index] =
+			sasl_account_new(server->pop.username, value, server->pop.host, server->pop.port);
+	}
 	if (server && server->username && slice_is(name, "password")) {
 		sasl_account_free(&me->w.account[index]);
 		me->w.account[index] = sasl_account_new(server->username, value, server->host, server->port);

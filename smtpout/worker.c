@@ -8,6 +8,8 @@ void worker_init(struct worker *w, struct loop *loop, const struct conf *conf, i
 	w->input = xmalloc(WORKER_INPUT_BYTES);
 	buf_init(&w->output, WORKER_OUTPUT_BYTES);
 	w->policy = xcalloc(conf->server_count ? conf->server_count : 1, sizeof(struct tls_policy *));
+	w->pop_policy = xcalloc(conf->server_count ? conf->server_count : 1, sizeof(struct tls_policy *));
+	w->pop_account = xcalloc(conf->server_count ? conf->server_count : 1, sizeof(struct sasl_account *));
 	w->account = xcalloc(conf->server_count ? conf->server_count : 1, sizeof(struct sasl_account *));
 	while (w->slot_count < BOARD_SLOTS) {
 		w->slot[w->slot_count] = (uint16_t)(BOARD_SLOTS - 1 - w->slot_count);
@@ -20,9 +22,13 @@ void worker_release(struct worker *w)
 	for (unsigned i = 0; i < w->conf->server_count; i++) {
 		tls_policy_free(&w->policy[i]);
 		sasl_account_free(&w->account[i]);
+		tls_policy_free(&w->pop_policy[i]);
+		sasl_account_free(&w->pop_account[i]);
 	}
 	free(w->policy);
 	free(w->account);
+	free(w->pop_policy);
+	free(w->pop_account);
 	free(w->input);
 	buf_release(&w->output);
 	table_release(&w->sessions);

@@ -15,6 +15,8 @@ enum {
 	WORKER_OUTPUT_BYTES = 512 * 1024
 };
 
+struct pop_visit;
+
 struct worker {
 	struct loop *loop;
 	const struct conf *conf;
@@ -23,7 +25,10 @@ struct worker {
 	struct board *board;           /* may be NULL: tests */
 	struct tls_policy **policy;    /* one per server; NULL where TLS is off */
 	struct sasl_account **account; /* likewise; NULL where no login is wanted, or its secret could not be read */
-	struct table sessions;         /* by id */
+	struct sasl_account **pop_account; /* likewise, and */
+	struct tls_policy **pop_policy;    /* likewise: for POP before SMTP */
+	struct pop_visit *visits;
+	struct table sessions; /* by id */
 	bool is_draining;
 	char *input;         /* WORKER_INPUT_BYTES, used within one callback */
 	struct buf output;   /* likewise */

@@ -197,7 +197,7 @@ class SmtpSink(MailPeer):
 
 
 class Dovecot(Daemon):
-    """POP3 (1110, TLS 1995), submission (1587, TLS 1465) that hands on to `to`, and .socket for Postfix's SASL.
+    """POP3 (1110, TLS 995), submission (1587, TLS 1465) that hands on to `to`, and .socket for Postfix's SASL.
 
     Users bob and käthe, passwords in PASSWORDS. .users is the file that says so; .reload() after a change. more: further
     lines of its configuration; mechanisms: what it offers.
@@ -223,7 +223,7 @@ submission_relay_port = {to.port if to else 9}
 passdb {{ | driver = passwd-file | args = scheme=plain username_format=%u {self.users} | }}
 userdb {{ | driver = static | args = uid=vmail gid=vmail home={d}/home/%u | }}
 service auth {{ | unix_listener {self.socket} {{ | mode = 0666 | }} | }}
-service anvil {{ | client_limit = 1000 | }} | {service("pop3", 1110, 1995)} {service("submission", 1587, 1465)} {more}"""))
+service anvil {{ | client_limit = 1000 | }} | {service("pop3", 1110, 995)} {service("submission", 1587, 1465)} {more}"""))
         super().__init__(["/usr/sbin/dovecot", "-F", "-c", d / "dovecot.conf"], d, "dovecot",
                          lambda: listens(self.address, 1110) and listens(self.address, 1587))
 
