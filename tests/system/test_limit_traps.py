@@ -1,9 +1,11 @@
 """Traps that others fell into with sending limits, each as a test."""
+import random
 import re
 import time
 from collections import Counter
 
 import measure
+import pytest
 from harness import wait_until
 from test_replies import answers, relay
 
@@ -255,3 +257,46 @@ def test_refused_tries_count_unless_the_provider_says_otherwise(mta, server):
     drop_some(mta, 2)
     mta.wait_log("status=deferred", times=2)
     wait_until(lambda: (used(mta, "10/hour"), used(mta, "10/hour recipients")) == (2, 0))
+
+
+@pytest.mark.alone
+def test_no_window_is_over_at_the_receiver_with_four_workers_and_kills(mta, sink):
+    """Counted at the receiving side, while every kind of process is killed at random."""
+    rng = random.Random(4)
+    server = sink()
+    mta.allow = [r"signal 9"]
+    mta.start("workers = 4\n" + server.relay("out", 'limits = { "40/2s", "300/30s" }'))
+    drop_some(mta, 300)
+    end = time.monotonic() + 60
+    while server.count() < 200 and time.monotonic() < end:
+        mta.kill(rng.choice(["limiter", "scheduler", "smtpout", "pickup"]))
+        time.sleep(rng.uniform(0.3, 1.5))
+    times = [row["time"] for row in server.wait(220, timeout=90)]
+    assert_no_span_over(times, 40, 2)
+    assert_no_span_over(times, 300, 30)
+
+
+def assert_no_span_over(times, amount, seconds):
+    times = sorted(times)
+    for first, last in zip(times, times[amount:]):
+        assert last - first > seconds - 0.002, f"{amount + 1} within {last - first:.4f} s"
+
+
+def test_the_monthly_limit_survives_reload_and_restart(mta, sink):
+    server = sink()
+    conf = server.relay("out", 'limits = { "5/month", "50/month calendar" }')
+    mta.start(conf)
+    drop_some(mta, 2)
+    server.wait(2)
+    mta.configure(conf + "# new\n")
+    mta.postern("reload", check=True)
+    drop_some(mta, 1, first=2)
+    server.wait(3)
+    mta.restart()
+    drop_some(mta, 4, first=3)
+    server.wait(5)
+    mta.kill_all_processes()
+    mta.start()
+    wait_until(lambda: len(waits(mta, "^waiting for limit 5/month of out until ")) == 2)
+    wait_until(lambda: (used(mta, "5/month"), used(mta, "50/month calendar")) == (5, 5))
+    assert server.count() == 5
