@@ -100,6 +100,21 @@ def test_exim(mta, peer, pki, secret, mechanism):
     assert ("A=cram" if mechanism == "auto" else "A=plain") in (exim.folder / "log/mainlog").read_text()
 
 
+def test_preset_needs_a_user_and_a_password_only(mta, peer, pki, secret, sink):
+    """gmail, with nothing but a user and a password; here led to a server of ours."""
+    target = sink()
+    dovecot = peer(peers.Dovecot, pki, target)
+    file = secret()
+    mta.configure(f'server "google" {{ method = gmail username = "bob" password-file = "{file}" }}\n')
+    assert mta.postern("check").returncode == 0
+    mta.start(f'server "google" {{ method = gmail username = "bob" password-file = "{file}" host = "{dovecot.address}" '
+              f'port = {dovecot.port} tls = require }}\n')
+    mta.drop(letter())
+    target.wait(1)
+    limits = {(l["limit"], l["unit"]) for l in mta.status()["servers"][0]["limits"]}
+    assert any(unit == "messages" for _, unit in limits) and any(unit == "recipients" for _, unit in limits), limits
+
+
 def test_certificate_is_verified_by_default(mta, peer, pki, secret, sink):
     """Where a login is configured the name and the chain must be right before anything is said."""
     target = sink()

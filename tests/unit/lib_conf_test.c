@@ -560,9 +560,6 @@ static void test_later_is_refused(void **state UNUSED)
 	static const struct bad_row ROWS[] = {
 		{ "limits-store = \"redis://h:1/2\"\n" OK,
 		  { ":1: limits-store: \"redis://h:1/2\" is not available in this version; use \"local\"" } },
-		{ "server \"a\" { method = gmail }",
-		  { ":1: method: \"gmail\" is not available in this version",
-		    ":1: username: server \"a\" uses the preset gmail, which needs one" } },
 		{ "server \"a\" { host = h reserve = \"x\" }",
 		  { ":1: reserve: \"x\" is not a reserve; use 1 to 99 percent, such as \"10% high\"" } },
 		{ "server \"a\" { host = h\n oauth2 { client-id = i token-url = \"https://x\" refresh-token-file = r } "
