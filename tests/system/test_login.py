@@ -1,10 +1,15 @@
 """Logging in at real servers: every mechanism, refusals, what is never said in clear, and that no secret is ever logged."""
 import base64
+import http.server
+import json
 import re
+import threading
+import urllib.parse
 
 import harness
 import peers
 import pytest
+from fake_smtp import free_address
 from harness import wait_until
 from test_deliver import letter
 
@@ -124,6 +129,59 @@ def test_certificate_is_verified_by_default(mta, peer, pki, secret, sink):
     mta.drop(letter())
     mta.wait_log("status=deferred.*Cannot start TLS")
     assert not dovecot.logins("auth: |Login") and target.count() == 0
+
+
+# --- access tokens
+
+class TokenServer(http.server.ThreadingHTTPServer):
+    """Says whose a token is, as Dovecot asks it."""
+
+    def __init__(self):
+        super().__init__((free_address(), 8080), TokenServer.Answer)
+        self.token = "ya29.good/token=="
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            right = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query).get("access_token") == [self.server.token]
+            body = json.dumps({"email": "bob", "active": "true"} if right else {"error": "invalid_token"}).encode()
+            self.send_response(200 if right else 401)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+
+@pytest.fixture
+def tokens():
+    server = TokenServer()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("mechanism", ["xoauth2", "oauthbearer"])
+@pytest.mark.parametrize("is_right", [True, False], ids=["right", "wrong"])
+def test_token_at_dovecot(mta, peer, pki, secret, sink, folder, tokens, mechanism, is_right):
+    """A token in the password file; Dovecot asks its server whose it is, and tells in a challenge why it takes another not."""
+    target = sink()
+    more = folder / "oauth2"
+    more.write_text(f"tokeninfo_url = http://{tokens.server_address[0]}:8080/t?access_token=\nintrospection_mode = get\n"
+                    "username_attribute = email\nactive_attribute = active\nactive_value = true\n")
+    dovecot = peer(peers.Dovecot, pki, target, mechanisms=mechanism,
+                   more=f"passdb {{ | driver = oauth2 | mechanisms = xoauth2 oauthbearer | args = {more} | }}")
+    token = tokens.token if is_right else "ya29.bad/token=="
+    mta.start(login_server(dovecot, secret(token), f'auth = {{ "{mechanism}" }}'))
+    mta.drop(letter())
+    if is_right:
+        target.wait(1)
+    else:
+        mta.wait_log("server out is paused until .*said: 535")
+        assert target.count() == 0
+    no_secret_anywhere(mta, token)
 
 
 # --- what a refusal does
