@@ -1,7 +1,7 @@
 /* body.h - the message from its queue file to the wire: dot-stuffed, ended by exactly one CRLF.CRLF.  RFC 5321 4.5.2 */
 #ifndef SMTPOUT_BODY_H
 #define SMTPOUT_BODY_H
-#include "lib/buf.h"
+#include "smtpout/downgrade.h"
 #include <sys/types.h>
 
 enum {
@@ -12,9 +12,10 @@ enum {
 struct body {
 	int fd; /* borrowed */
 	uint64_t offset, left;
-	bool has_dots;      /* some line begins with a dot: no sendfile(2) */
-	bool is_line_start; /* the next byte begins a line */
-	char last[2];       /* bytes of the message before `offset` */
+	bool has_dots;               /* some line begins with a dot: no sendfile(2) */
+	bool is_line_start;          /* the next byte begins a line */
+	char last[2];                /* bytes of the message before `offset` */
+	struct downgrade *downgrade; /* owned; NULL: the message goes as it is */
 };
 
 enum body_result {
@@ -24,6 +25,9 @@ enum body_result {
 };
 
 void body_init(struct body *b, int fd, uint64_t offset, uint64_t size_bytes, bool has_dots);
+void body_release(struct body *b); /* accepts a zeroed struct */
+/* For a server without 8BITMIME. Reads the message once; false when that fails: errno, 0 for short. */
+bool body_downgrade(struct body *b) MUST_CHECK;
 /* Reads the next chunk and appends it as it goes on the wire; behind the last one the end of data. */
 enum body_result body_fill(struct body *b, struct buf *out) MUST_CHECK;
 /*

@@ -39,6 +39,7 @@ void delivery_free(struct delivery **delivery)
 	queuefile_release(&d->qf);
 	buf_release(&d->converted);
 	free(d->rcpt);
+	free(d->dsn);
 	free(d);
 	*delivery = NULL;
 }
@@ -83,14 +84,19 @@ static char *fill_mail(struct delivery *d)
 	if (d->rcpt_count == 0 || d->rcpt_count > ENGINE_RCPT_MAX)
 		return xasprintf("%u recipients in one transaction", d->rcpt_count);
 	d->rcpt = xcalloc(d->rcpt_count, sizeof(*d->rcpt));
+	d->dsn = xcalloc(d->rcpt_count, sizeof(*d->dsn));
 	for (unsigned i = 0; i < d->rcpt_count; i++) {
 		if (d->index[i] >= d->qf.rcpt_count)
 			return xasprintf("the message has no recipient %u", d->index[i]);
 		d->rcpt[i] = d->qf.rcpt[d->index[i]].address;
+		d->dsn[i] = (struct engine_rcpt_dsn){ d->qf.rcpt[d->index[i]].orcpt, d->qf.rcpt[d->index[i]].notify };
 	}
 	d->mail.sender = d->qf.sender;
 	d->mail.rcpt = d->rcpt;
+	d->mail.rcpt_dsn = d->dsn;
 	d->mail.rcpt_count = d->rcpt_count;
+	d->mail.is_ret_full = d->qf.is_ret_full;
+	d->mail.envid = d->qf.envid;
 	d->mail.size_bytes = d->qf.size_bytes;
 	d->mail.is_8bit = d->qf.flags & (QUEUEFILE_8BIT | QUEUEFILE_UTF8);
 	d->mail.is_utf8 = d->qf.flags & QUEUEFILE_UTF8;

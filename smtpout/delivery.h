@@ -14,8 +14,9 @@ struct delivery {
 	/* Once open: */
 	int fd;
 	struct queuefile qf;
-	struct slice *rcpt;   /* addresses in the order of `index`, as they go on the wire */
-	struct buf converted; /* domains turned into A-labels */
+	struct slice *rcpt;          /* addresses in the order of `index`, as they go on the wire */
+	struct engine_rcpt_dsn *dsn; /* beside it */
+	struct buf converted;        /* domains turned into A-labels */
 	struct engine_mail mail;
 	unsigned rcpt_count;
 	uint32_t index[]; /* of the recipients in the queue file */

@@ -261,6 +261,20 @@ void engine_end(struct engine *e, enum failure_cause cause, unsigned code, const
 	buf_clear(&e->out);
 }
 
+/* Nobody waits for the answer to this QUIT, but a server that is left in peace counts no broken session. */
+void engine_end_politely(struct engine *e, enum failure_cause cause, unsigned code, const char *dsn, const char *text)
+{
+	if (e->state == ENGINE_OVER)
+		return;
+	engine_end(e, cause, code, dsn, text);
+	buf_put_str(&e->out, "QUIT\r\n");
+}
+
+void engine_leave(struct engine *e, enum failure_cause cause, const char *dsn, const char *text)
+{
+	engine_end_politely(e, cause, 0, dsn, text);
+}
+
 void engine_end_protocol(struct engine *e, enum engine_step step, const struct reply *r, const char *why)
 {
 	struct buf text;
@@ -330,87 +344,7 @@ void engine_broken_here(struct engine *e, const char *why)
 	engine_end(e, FAILURE_LOCAL, 0, "4.3.0", why);
 }
 
-/* --- commands --- */
-
-void engine_send_hello(struct engine *e)
-{
-	e->ehlo = (struct ehlo){ 0 };
-	if (e->may_say_ehlo)
-		engine_command(e, STEP_EHLO, "EHLO %s\r\n", e->hostname);
-	else
-		engine_command(e, STEP_HELO, "HELO %s\r\n", e->hostname);
-}
-
-static bool needs_utf8(const struct engine_mail *m)
-{
-	bool is_ascii = text_is_ascii(m->sender);
-
-	for (unsigned i = 0; i < m->rcpt_count; i++)
-		is_ascii = is_ascii && text_is_ascii(m->rcpt[i]);
-	return !is_ascii;
-}
-
-/* What this server cannot take is settled here and not sent. True: it can go. */
-static bool check_mail(struct engine *e, struct engine_mail *m)
-{
-	char *text = NULL;
-	bool can_go;
-
-	if (e->ehlo.size_limit_bytes > 0 && m->size_bytes > e->ehlo.size_limit_bytes) {
-		text = xasprintf("message size %llu exceeds size limit %llu of server %s",
-				 (unsigned long long)m->size_bytes, (unsigned long long)e->ehlo.size_limit_bytes,
-				 e->peer);
-		engine_mail_settle(m, VERDICT_PERMANENT, FAILURE_CAPABILITY, "5.3.4", text);
-	} else if (needs_utf8(m) && !(e->ehlo.features & EHLO_SMTPUTF8)) {
-		text = xasprintf("SMTPUTF8 is required, but was not offered by host %s", e->peer);
-		engine_mail_settle(m, VERDICT_PERMANENT, FAILURE_CAPABILITY, "5.6.7", text);
-	} else if (m->is_8bit && !(e->ehlo.features & EHLO_8BITMIME)) {
-		text = xasprintf("8BITMIME is required, but was not offered by host %s", e->peer);
-		engine_mail_settle(m, VERDICT_TEMPORARY, FAILURE_CAPABILITY, "4.6.3", text);
-	}
-	can_go = text == NULL;
-	free(text);
-	return can_go;
-}
-
-static void put_mail_from(struct engine *e, const struct engine_mail *m)
-{
-	buf_put_str(&e->out, "MAIL FROM:<");
-	buf_put_slice(&e->out, m->sender);
-	buf_put_char(&e->out, '>');
-	if (e->ehlo.features & EHLO_SIZE)
-		buf_printf(&e->out, " SIZE=%llu", (unsigned long long)m->size_bytes);
-	if (m->is_8bit)
-		buf_put_str(&e->out, " BODY=8BITMIME");
-	if ((e->ehlo.features & EHLO_SMTPUTF8) && (m->is_utf8 || needs_utf8(m)))
-		buf_put_str(&e->out, " SMTPUTF8");
-	engine_command(e, STEP_MAIL, "\r\n");
-}
-
-void engine_send_rcpt(struct engine *e, struct engine_mail *m)
-{
-	buf_put_str(&e->out, "RCPT TO:<");
-	buf_put_slice(&e->out, m->rcpt[m->rcpt_sent++]);
-	engine_command(e, STEP_RCPT, ">\r\n");
-}
-
-void engine_send_data(struct engine *e)
-{
-	engine_command(e, STEP_DATA, "DATA\r\n");
-}
-
-static void send_envelope(struct engine *e, struct engine_mail *m)
-{
-	m->stage = MAIL_ENVELOPE;
-	m->was_seen = true;
-	m->is_first = e->mail_count++ == 0;
-	put_mail_from(e, m);
-	if (!(e->ehlo.features & EHLO_PIPELINING) || e->is_stepwise)
-		return;
-	while (m->rcpt_sent < m->rcpt_count)
-		engine_send_rcpt(e, m);
-	engine_send_data(e);
-}
+/* --- what can start --- */
 
 /* May the envelope of mail[index] go now? Behind a dot only with PIPELINING, else when nothing is owed. */
 static bool may_begin(const struct engine *e, unsigned index)
@@ -432,8 +366,8 @@ void engine_go_on(struct engine *e)
 	}
 	for (unsigned i = 0; i < ENGINE_MAILS; i++) {
 		while (may_begin(e, i)) {
-			if (check_mail(e, e->mail[i]))
-				send_envelope(e, e->mail[i]);
+			if (engine_check_mail(e, e->mail[i]))
+				engine_send_envelope(e, e->mail[i]);
 			else
 				engine_mail_over(e, i);
 		}

@@ -67,19 +67,28 @@ struct engine_outcome {
 
 enum engine_stage { MAIL_WAITING, MAIL_ENVELOPE, MAIL_BODY, MAIL_AFTER_DOT, MAIL_OVER };
 
+/* What the sender wants to hear about a recipient.  RFC 3461 */
+struct engine_rcpt_dsn {
+	struct slice orcpt; /* "rfc822;..."; empty: none */
+	unsigned notify;    /* bits 1 never, 2 failure, 4 delay, 8 success; 0: nothing said */
+};
+
 struct engine_mail {
 	/* The owner's, borrowed by the engine until ENGINE_MAIL_DONE: */
 	struct slice sender; /* empty: the null sender */
 	const struct slice *rcpt;
 	unsigned rcpt_count; /* 1 to ENGINE_RCPT_MAX */
 	uint64_t size_bytes;
-	bool is_8bit, is_utf8;
+	bool is_8bit, is_utf8, is_ret_full;
+	struct slice envid;                     /* xtext; empty: none */
+	const struct engine_rcpt_dsn *rcpt_dsn; /* beside rcpt; NULL: none has any */
 	void *owner;
 	/* The engine's; read after ENGINE_MAIL_DONE: */
 	enum engine_stage stage;
 	bool is_first;        /* of its connection */
 	bool was_seen;        /* MAIL FROM was written */
 	bool was_answered;    /* a reply to any of its commands came */
+	bool is_downgraded;   /* the server has no 8BITMIME: send the message in seven bits */
 	bool is_mail_refused; /* MAIL got 4yz or 5yz: RCPT and DATA in the same flight are refused as well */
 	unsigned rcpt_sent, rcpt_answered, rcpt_accepted;
 	uint8_t rcpt_outcome[ENGINE_RCPT_MAX]; /* index into outcome plus 1; 0: none yet */
@@ -125,6 +134,10 @@ void engine_dot_sent(struct engine *e); /* the message and its final dot go out 
 void engine_lost(struct engine *e, bool is_timeout, const char *error);
 void engine_broken_here(struct engine *e, const char *why); /* our side failed inside a message: end without the dot */
 
+/* An address in it cannot be written in ASCII: only a server with SMTPUTF8 can take it. */
+bool engine_needs_utf8(const struct engine_mail *m);
+/* Before any mail: this server will not do, the next host may. */
+void engine_leave(struct engine *e, enum failure_cause cause, const char *dsn, const char *text);
 bool engine_wants_mail(const struct engine *e);
 void engine_take_mail(struct engine *e, struct engine_mail *mail); /* only when it wants one */
 void engine_hang_up(struct engine *e); /* QUIT when the mails in hand are over; wants no more */

@@ -21,6 +21,8 @@ void engine_command(struct engine *e, enum engine_step step, const char *format,
 void engine_mail_over(struct engine *e, unsigned index);
 /* Ends the session. The outcome's text is copied. */
 void engine_end(struct engine *e, enum failure_cause cause, unsigned code, const char *dsn, const char *text);
+/* The same with a QUIT: the server is sound, but will not do. */
+void engine_end_politely(struct engine *e, enum failure_cause cause, unsigned code, const char *dsn, const char *text);
 /* Ends it because of a reply that cannot be: nothing bounces, what hangs behind the dot is unknown. */
 void engine_end_protocol(struct engine *e, enum engine_step step, const struct reply *r, const char *why);
 /* Verdict of a 4yz or 5yz reply for all recipients of the mail without outcome. */
@@ -29,7 +31,10 @@ uint8_t engine_reply_outcome(struct engine *e, struct engine_mail *m, enum engin
 /* "host PEER said: 550 text (in reply to STEP command)"; caller frees */
 char *engine_said(const struct engine *e, enum engine_step step, const struct reply *r);
 const char *engine_reply_dsn(const struct reply *r); /* the server's, or X.0.0 */
-void engine_go_on(struct engine *e);                 /* starts what can start now */
+/* What this server cannot take is settled here and not sent. True: it can go. */
+bool engine_check_mail(struct engine *e, struct engine_mail *m);
+void engine_send_envelope(struct engine *e, struct engine_mail *m);
+void engine_go_on(struct engine *e); /* starts what can start now */
 void engine_send_rcpt(struct engine *e, struct engine_mail *m);
 void engine_send_data(struct engine *e);
 void engine_send_hello(struct engine *e);

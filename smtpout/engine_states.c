@@ -16,18 +16,36 @@ static void end_refused(struct engine *e, enum engine_step step, const struct re
 {
 	char *text = engine_said(e, step, r);
 
-	engine_end(e, cause, r->code, engine_reply_dsn(r), text);
+	engine_end_politely(e, cause, r->code, engine_reply_dsn(r), text);
 	free(text);
+}
+
+/* "220 NAME ...": an MX host with our own name is us. A server that was configured may well have it, on another port.
+ */
+static bool is_ourselves(const struct engine *e, const struct reply *r)
+{
+	size_t len = 0;
+
+	while (len < r->text.len && r->text.ptr[len] != ' ' && r->text.ptr[len] != '\n')
+		len++;
+	return slice_equal_nocase((struct slice){ r->text.ptr, len }, slice_of(e->hostname));
 }
 
 static void reply_banner(struct engine *e, const struct reply *r)
 {
-	if (r->code / 100 == 2)
+	if (r->code / 100 == 2 && !e->is_relay && is_ourselves(e, r)) {
+		char *text = xasprintf("mail loops back to ourselves: host %s greets with our own name %s", e->peer,
+				       e->hostname);
+
+		engine_leave(e, FAILURE_GREETING, "4.4.6", text);
+		free(text);
+	} else if (r->code / 100 == 2) {
 		engine_send_hello(e);
-	else if (is_refusing(r))
+	} else if (is_refusing(r)) {
 		end_refused(e, STEP_BANNER, r, FAILURE_GREETING);
-	else
+	} else {
 		engine_end_protocol(e, STEP_BANNER, r, "is no greeting");
+	}
 }
 
 static void be_ready(struct engine *e)
@@ -38,6 +56,7 @@ static void be_ready(struct engine *e)
 
 /* --- logging in, RFC 4954 --- */
 
+/* No QUIT: the server may take it for an answer to its challenge, and count it as a wrong password. */
 static void fail_login(struct engine *e, const char *why)
 {
 	char *text = xasprintf("cannot log in at %s: %s", e->peer, why);
@@ -86,7 +105,7 @@ static void end_login(struct engine *e, const struct reply *r)
 	char *text = engine_said(e, STEP_AUTH, r);
 
 	e->login->mask(e->login, text);
-	engine_end(e, FAILURE_AUTH, r->code, engine_reply_dsn(r), text);
+	engine_end_politely(e, FAILURE_AUTH, r->code, engine_reply_dsn(r), text);
 	free(text);
 }
 
@@ -120,7 +139,7 @@ static void need_tls(struct engine *e, const char *why)
 {
 	char *text = xasprintf("TLS is required, but %s by host %s", why, e->peer);
 
-	engine_end(e, FAILURE_TLS, 0, "4.7.4", text);
+	engine_end_politely(e, FAILURE_TLS, 0, "4.7.4", text);
 	free(text);
 }
 

@@ -54,6 +54,7 @@ static void close_connection(struct session *s)
 	transport_close(&s->io);
 	s->is_shaking_hands = false;
 	s->sending = NULL;
+	body_release(&s->body);
 	buf_release(&s->output);
 	buf_release(&s->input);
 	reply_parser_release(&s->parser);
@@ -244,6 +245,7 @@ static void tell_up(struct session *s)
 	};
 
 	s->was_up = true;
+	s->had_other_hosts = s->host_count > 1;
 	free(s->hosts); /* no other host will be tried */
 	s->hosts = NULL;
 	s->host_count = 0;
@@ -256,8 +258,7 @@ static void send_commands(struct session *s)
 	if (engine_owed(&s->engine) == 0)
 		s->since_ms = clock_mono().ms;
 	session_write(s, s->engine.out.ptr, s->engine.out.len);
-	if (s->engine.state != ENGINE_OVER)
-		engine_sent(&s->engine);
+	engine_sent(&s->engine);
 }
 
 /* Returns false when the session changed hands: closed, shaking hands, or gone. */
@@ -268,7 +269,8 @@ static bool act(struct session *s, enum engine_action action, struct engine_mail
 		session_finish(s, mail->owner);
 		return true;
 	case ENGINE_UP:
-		tell_up(s);
+		if (!session_leave_for_another(s))
+			tell_up(s);
 		return true;
 	case ENGINE_SEND:
 		send_commands(s);

@@ -37,7 +37,7 @@ struct session {
 	int64_t output_since_ms, envelope_since_ms; /* 0: no output waits; no envelope is under way */
 	uint64_t output_bytes;                      /* taken by the socket since then */
 	struct engine_outcome failure;              /* the best known reason while hosts are tried; cause 0: none */
-	bool has_engine, is_shaking_hands, is_clear_only, was_up, is_hanging_up, is_dead;
+	bool has_engine, is_shaking_hands, is_clear_only, was_up, had_other_hosts, is_hanging_up, is_dead;
 };
 
 /* session.c */
@@ -55,6 +55,8 @@ bool session_has_output(const struct session *s);
 int64_t session_deadline(const struct session *s); /* milliseconds of clock_mono(); 0: none */
 
 /* session_mail.c */
+/* The first mail needs SMTPUTF8, this host lacks it, another may have it: ends the connection. */
+bool session_leave_for_another(struct session *s);
 void session_feed(struct session *s);                       /* gives the engine what it wants */
 void session_finish(struct session *s, struct delivery *d); /* reports its outcomes and forgets it */
 void session_hand_back(struct session *s);                  /* what the engine has not got is reported as unsent */

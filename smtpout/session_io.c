@@ -193,7 +193,12 @@ void session_push_output(struct session *s)
 void session_begin_body(struct session *s, struct delivery *d)
 {
 	s->sending = d;
+	body_release(&s->body);
 	body_init(&s->body, d->fd, d->qf.body_offset_bytes, d->qf.size_bytes, d->qf.flags & QUEUEFILE_DOTS);
+	if (d->mail.is_downgraded && !body_downgrade(&s->body)) {
+		broken_body(s);
+		return;
+	}
 	session_push_output(s);
 }
 

@@ -114,15 +114,54 @@ static void give_up(struct session *s, struct delivery *d, char *why)
 	delivery_free(&d);
 }
 
+static bool lacks_utf8(const struct session *s, const struct delivery *d)
+{
+	return !(s->engine.ehlo.features & EHLO_SMTPUTF8) && engine_needs_utf8(&d->mail);
+}
+
+/* The last host bounces it, unless one before it could not be asked. */
+bool session_leave_for_another(struct session *s)
+{
+	bool is_last = s->host_index + 1 >= s->host_count;
+	bool was_heard = s->failure.cause == FAILURE_NONE || s->failure.cause == FAILURE_CAPABILITY;
+	struct delivery *d = s->next_up;
+	char *text;
+
+	if (!d || (is_last && was_heard))
+		return false;
+	text = d->is_open ? NULL : delivery_open(d, s->w->queue_fd);
+	if (text) {
+		give_up(s, d, text);
+		return false;
+	}
+	if (!lacks_utf8(s, d))
+		return false;
+	text = xasprintf("SMTPUTF8 is required, but was not offered by host %s", s->peer);
+	engine_leave(&s->engine, FAILURE_CAPABILITY, "4.6.7", text);
+	free(text);
+	return true;
+}
+
+/* On a later session it will be the first, and all hosts are asked. */
+static bool must_go_first(const struct session *s, const struct delivery *d)
+{
+	return s->had_other_hosts && (s->engine.mail_count > 0 || s->engine.mail[0]) && lacks_utf8(s, d);
+}
+
 void session_feed(struct session *s)
 {
-	while (s->next_up && engine_wants_mail(&s->engine) && !report_book_is_full(s->w->book)) {
+	while (s->was_up && s->next_up && engine_wants_mail(&s->engine) && !report_book_is_full(s->w->book)) {
 		struct delivery *d = s->next_up;
-		char *why = delivery_open(d, s->w->queue_fd);
+		char *why = d->is_open ? NULL : delivery_open(d, s->w->queue_fd);
 
 		if (why) {
 			give_up(s, d, why);
 			continue;
+		}
+		if (must_go_first(s, d)) {
+			session_hand_back(s);
+			s->is_hanging_up = true;
+			return;
 		}
 		d->is_in_engine = true;
 		d->begun = clock_wall();

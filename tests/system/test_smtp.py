@@ -1,5 +1,6 @@
 """smtpout against servers that misbehave: cases HS and TL, each with a real connection. smtpout runs alone; this side is
 its scheduler (smtpchild.py). What needs no connection is in tests/unit/smtpout_engine_test.c, under the same names."""
+import email
 import os
 import re
 import signal
@@ -434,6 +435,99 @@ def test_a_recipient_that_the_file_does_not_have(smtpout, server):
     out = smtpout()
     outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx", [server().address])], rcpts=[1])
     assert (verdicts(outcome), outcome[1]["cause"]) == (["temporary"], "local")
+
+
+# --- what a server cannot take
+
+LATIN = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+
+
+@pytest.mark.parametrize("extensions, converted", [(["PIPELINING", "8BITMIME"], False), (["PIPELINING"], True), ([], True)])
+def test_hs33_eight_bits_for_a_server_without_8bitmime(smtpout, server, extensions, converted):
+    def script(s):
+        s.say("220 hi")
+        s.serve(extensions=extensions)
+    srv = server(script)
+    body = LATIN + b"".join(b".%d gr\xfc\xdfe = \r\n" % i for i in range(20000))
+    outcome, _ = one(smtpout(), srv, body=body)
+    assert verdicts(outcome) == ["delivered"]
+    message, = srv.wait(1)
+    assert message.mail == "<a@here.example>" + ("" if converted else " BODY=8BITMIME")
+    if not converted:
+        assert message.data == body
+        return
+    parsed = email.message_from_bytes(message.data)
+    assert message.data.isascii() and parsed["Content-Transfer-Encoding"] == "quoted-printable"
+    assert max(len(line) for line in message.data.split(b"\r\n")) <= 76
+    assert parsed.get_payload(decode=True) == body[len(LATIN):]
+
+
+def utf8_server(s):
+    s.say("220 hi")
+    s.serve(extensions=["8BITMIME", "SMTPUTF8"])
+
+
+def deliver_utf8(smtpout, hosts, rcpt="jürgen@there.example"):
+    out = smtpout()
+    return out.deliver(out.queue(BODY, [rcpt], flags="utf8"), hosts)
+
+
+def test_hs33_an_address_that_needs_smtputf8_tries_the_other_hosts(smtpout, server):
+    old, new = server(), server(utf8_server)
+    outcome, _ = deliver_utf8(smtpout, [("old.example", [old.address]), ("new.example", [new.address])])
+    assert verdicts(outcome) == ["delivered"]
+    message, = new.wait(1)
+    assert message.rcpts == ["<jürgen@there.example>"] and message.mail == "<a@here.example> BODY=8BITMIME SMTPUTF8"
+    wait_until(lambda: [c.split()[0] for c in old.sessions[0].commands] == ["EHLO", "QUIT"], what="QUIT")
+
+
+def test_hs33_no_host_has_smtputf8(smtpout, server):
+    outcome, _ = deliver_utf8(smtpout, [("one.example", [server().address]), ("two.example", [server().address])])
+    assert (verdicts(outcome), outcome[0]["dsn"]) == (["permanent"], "5.6.7")
+    assert "SMTPUTF8 is required, but was not offered by host two.example" in outcome[0]["text"]
+
+
+def test_hs33_a_host_that_could_not_be_asked_may_have_smtputf8(smtpout, server):
+    outcome, down = deliver_utf8(smtpout, [("dead.example", [free_address()]), ("old.example", [server().address])])
+    assert verdicts(outcome) == ["unsent"] and (down["cause"], down["dsn"]) == ("capability", "4.6.7")
+
+
+def test_hs33_on_a_kept_connection_it_goes_back_to_be_the_first_of_another(smtpout, server):
+    out = smtpout()
+    session = out.connect([("one.example", [server().address]), ("two.example", [server().address])])
+    plain, special = out.queue(BODY, ["b@there.example"]), out.queue(BODY, ["jürgen@there.example"], flags="utf8")
+    out.give(session, plain)
+    out.give(session, special)
+    reports = {(r := out.until("REPORT"))["queue_id"]: r["verdict"] for _ in range(2)}
+    assert reports == {plain: "delivered", special: "unsent"} and out.until("SESSION_DOWN")["cause"] == "none"
+
+
+def test_a_domain_that_is_not_ascii_goes_out_as_a_labels(smtpout, server):
+    srv = server()
+    outcome, _ = deliver_utf8(smtpout, [("mx", [srv.address])], rcpt="b@bücher.example")
+    assert verdicts(outcome) == ["delivered"] and srv.wait(1)[0].rcpts == ["<b@xn--bcher-kva.example>"]
+    assert "SMTPUTF8" not in srv.messages[0].mail
+
+
+def test_hs29_a_refusing_server_is_left_with_quit(smtpout, server):
+    def script(s):
+        s.say("554 5.7.1 go away")
+        s.expect("QUIT")
+        left.set()
+    left = threading.Event()
+    out = smtpout()
+    _, down = out.deliver(out.queue(BODY, ["b@there.example"]), [("mx", [server(script).address])])
+    assert down["cause"] == "greeting" and left.wait(10)
+
+
+def test_hs38_an_mx_host_with_our_own_name(smtpout, server):
+    ours, other = server(lambda s: (s.say("220 mail.here.example ESMTP"), s.serve())), server()
+    out = smtpout('server "out" { method = direct port = 2525 tls = none deny-addresses = {} }\n')
+    hosts = [("loop.example", [ours.address]), ("mx.example", [other.address])]
+    outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), hosts)
+    assert verdicts(outcome) == ["delivered"] and not ours.messages and len(other.messages) == 1
+    _, down = out.deliver(out.queue(BODY, ["b@there.example"]), hosts[:1])
+    assert down["cause"] == "greeting" and "loops back" in down["text"]
 
 
 # --- TLS

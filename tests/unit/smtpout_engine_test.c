@@ -14,8 +14,9 @@ enum { STEPS_MAX = 40, MAILS_MAX = 4 };
  * A script's lines:
  *   S TEXT   the server says this; | ends a line (CRLF), so a line may stay unfinished
  *   C TEXT   we must have said exactly this since the last C; | as above. "C" alone: nothing
- *   mail N [8bit] [big] [utf8]  a mail for N recipients is given
+ *   mail N [8bit] [big] [utf8] [dsn]  a mail for N recipients is given
  *   body     the engine wants the body; it is sent, with its dot, and C starts with "BODY.|"
+ *   7bit     the mail in hand is to be converted
  *   begin    the engine wants the body; it is on its way, the dot not sent
  *   tls      the engine wants a handshake; it succeeds
  *   quit, lost, timeout
@@ -166,11 +167,11 @@ static const struct vector VECTORS[] = {
 	  ENGINE_TLS_NEVER,
 	  { GREET_PIPE, "quit", "C QUIT|", "S 421 bye|", "close none" } },
 	{ "HS27 421 while idle", ENGINE_TLS_NEVER, { GREET_PIPE, "S 421 idle for too long|", "close reply" } },
-	{ "HS29 554 as greeting", ENGINE_TLS_NEVER, { "S 554 no|", "C", "close greeting" } },
+	{ "HS29 554 as greeting", ENGINE_TLS_NEVER, { "S 554 no|", "C QUIT|", "close greeting" } },
 	{ "HS30 EHLO refused, HELO taken",
 	  ENGINE_TLS_MAY,
 	  { GREET, "S 502 what|", "C HELO me.example|", "S 250 mx|", "up", "mail 1", "C MAIL FROM:<a@b.example>|" } },
-	{ "HS30 EHLO refused where TLS is a must", ENGINE_TLS_MUST, { GREET, "S 502 what|", "C", "close tls" } },
+	{ "HS30 EHLO refused where TLS is a must", ENGINE_TLS_MUST, { GREET, "S 502 what|", "C QUIT|", "close tls" } },
 	{ "HS32 larger than SIZE: not sent",
 	  ENGINE_TLS_NEVER,
 	  { GREET, "S 250-mx|250 SIZE 1000|", "up", "mail 1 big", "done p0", "C", "idle", "mail 1",
@@ -179,7 +180,21 @@ static const struct vector VECTORS[] = {
 	  ENGINE_TLS_NEVER,
 	  { GREET, "S 250-mx|250 SIZE 99999999999999999999|", "up", "mail 1 big",
 	    "C MAIL FROM:<a@b.example> SIZE=5000|" } },
-	{ "HS33 no 8BITMIME", ENGINE_TLS_NEVER, { GREET_PLAIN, "mail 1 8bit", "done t0", "C", "idle" } },
+	{ "HS33 no 8BITMIME: the message is converted",
+	  ENGINE_TLS_NEVER,
+	  { GREET_PLAIN, "mail 1 8bit", "C MAIL FROM:<a@b.example>|", "S 250 ok|", "C RCPT TO:<r0@c.example>|",
+	    "S 250 ok|", "C DATA|", "S 354 go|", "7bit", "body", "C BODY.|", "S 250 ok|", "done d" } },
+	{ "DSN parameters for a server that has DSN",
+	  ENGINE_TLS_NEVER,
+	  { GREET, "S 250-mx|250 DSN|", "up", "mail 3 dsn", "C MAIL FROM:<a@b.example> RET=FULL ENVID=e+3D1|",
+	    "S 250 ok|", "C RCPT TO:<r0@c.example> NOTIFY=FAILURE,DELAY,SUCCESS ORCPT=rfc822;x+40y.example|",
+	    "S 250 ok|", "C RCPT TO:<r1@c.example> NOTIFY=NEVER|", "S 250 ok|", "C RCPT TO:<r2@c.example>|" } },
+	{ "DSN parameters for one that has not",
+	  ENGINE_TLS_NEVER,
+	  { GREET_PLAIN, "mail 1 dsn", "C MAIL FROM:<a@b.example>|", "S 250 ok|", "C RCPT TO:<r0@c.example>|" } },
+	{ "HS38 an MX host with our own name",
+	  ENGINE_TLS_NEVER,
+	  { "S 220 ME.example ESMTP|", "C QUIT|", "close greeting" } },
 	{ "HS33 no SMTPUTF8", ENGINE_TLS_NEVER, { GREET_PIPE, "mail 1 utf8", "done p0", "C", "idle" } },
 	{ "8BITMIME is said",
 	  ENGINE_TLS_NEVER,
@@ -228,7 +243,7 @@ static const struct vector VECTORS[] = {
 	{ "an idle connection closed by the server is in order",
 	  ENGINE_TLS_NEVER,
 	  { GREET_PIPE, "lost", "close none" } },
-	{ "TL01 no STARTTLS where it is a must", ENGINE_TLS_MUST, { GREET, "S 250 mx|", "C", "close tls" } },
+	{ "TL01 no STARTTLS where it is a must", ENGINE_TLS_MUST, { GREET, "S 250 mx|", "C QUIT|", "close tls" } },
 	{ "TL02 input behind STARTTLS's reply",
 	  ENGINE_TLS_MAY,
 	  { GREET, "S 250-mx|250 STARTTLS|", "C STARTTLS|", "S 220 go|250 injected|", "close protocol" } },
@@ -339,6 +354,8 @@ static void must_have_said(struct run *r, const char *text)
 static void give_mail(struct run *r, const char *options)
 {
 	static const char *const NAMES[] = { "r0@c.example", "r1@c.example", "r2@c.example" };
+	static const struct engine_rcpt_dsn DSN[3] = { { { "rfc822;x+40y.example", 20 }, 2 | 4 | 8 },
+						       { { "rfc822;a b", 10 }, 1 } };
 	static struct slice rcpt[3];
 	struct engine_mail *m = &r->mail[r->mail_count++];
 
@@ -348,6 +365,11 @@ static void give_mail(struct run *r, const char *options)
 	m->rcpt_count = (unsigned)(options[0] - '0');
 	m->is_8bit = strstr(options, "8bit");
 	m->size_bytes = strstr(options, "big") ? 5000 : 100;
+	if (strstr(options, "dsn")) {
+		m->is_ret_full = true;
+		m->envid = slice_of("e+3D1");
+		m->rcpt_dsn = DSN;
+	}
 	if (strstr(options, "utf8"))
 		m->sender = slice_of("\303\244@b.example");
 	CHECK(r, engine_wants_mail(&r->e));
@@ -435,6 +457,8 @@ static void run_step(struct run *r, const char *step)
 		must_close(r, step + 6);
 	else if (strcmp(step, "up") == 0)
 		CHECK(r, take_flag(&r->is_up));
+	else if (strcmp(step, "7bit") == 0)
+		CHECK(r, r->e.mail[0]->is_downgraded);
 	else if (strcmp(step, "begin") == 0)
 		CHECK(r, take_flag(&r->wants_body));
 	else if (strcmp(step, "handshake") == 0)
