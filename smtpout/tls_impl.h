@@ -42,7 +42,4 @@ void tls_put_name(struct buf *out, const X509_NAME *name);
 void tls_put_names(struct buf *out, const X509 *cert); /* whom it is for: alternative names, else the subject */
 void tls_put_date(struct buf *out, const ASN1_TIME *when);
 void tls_put_hex(struct buf *out, const uint8_t *bytes, size_t len);
-
-/* tls_policy.c */
-bool tls_load_system_store(SSL_CTX *ctx); /* false: none was found */
 #endif

@@ -13,7 +13,7 @@ static char *openssl_error(const char *option, const char *path)
 }
 
 /* The store as a file: a hashed directory would be read when the jail hides it. */
-bool tls_load_system_store(SSL_CTX *ctx)
+static bool load_system_store(SSL_CTX *ctx)
 {
 	const char *files[] = { X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt",
 				"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem" };
@@ -56,7 +56,7 @@ static char *load_files(struct tls_policy *p, const struct conf_server *s)
 {
 	if (s->tls_ca_file && SSL_CTX_load_verify_file(p->ctx, s->tls_ca_file) != 1)
 		return openssl_error("tls-ca-file", s->tls_ca_file);
-	if (tls_need(s, HOST_DANE_NONE) == TLS_NEED_VERIFIED && !s->tls_ca_file && !tls_load_system_store(p->ctx))
+	if (tls_need(s, HOST_DANE_NONE) == TLS_NEED_VERIFIED && !s->tls_ca_file && !load_system_store(p->ctx))
 		return xstrdup("no certificate store was found: give tls-ca-file");
 	return load_client(p, s);
 }

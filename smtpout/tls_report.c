@@ -56,14 +56,13 @@ void tls_report_expiry(const struct tls_conn *c, struct buf *out)
 }
 
 /* What `tls = verify` would say; NULL: it would be content. Static. */
-static const char *find_fault(const struct tls_conn *c, X509 *leaf)
+static const char *find_fault(const struct tls_conn *c, const struct tls_policy *judge, X509 *leaf)
 {
-	SSL_CTX *own = SSL_CTX_new(TLS_client_method());
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-	const char *fault = "no certificate store was found";
+	const char *fault = "it cannot be checked";
 
-	if (own && ctx && tls_load_system_store(own) &&
-	    X509_STORE_CTX_init(ctx, SSL_CTX_get_cert_store(own), leaf, SSL_get_peer_cert_chain(c->ssl)) == 1) {
+	if (ctx &&
+	    X509_STORE_CTX_init(ctx, SSL_CTX_get_cert_store(judge->ctx), leaf, SSL_get_peer_cert_chain(c->ssl)) == 1) {
 		X509_STORE_CTX_set_default(ctx, "ssl_server");
 		if (c->host[0] != '[')
 			X509_VERIFY_PARAM_set1_host(X509_STORE_CTX_get0_param(ctx), c->host, 0);
@@ -71,12 +70,11 @@ static const char *find_fault(const struct tls_conn *c, X509 *leaf)
 						   : X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx));
 	}
 	X509_STORE_CTX_free(ctx);
-	SSL_CTX_free(own);
 	ERR_clear_error();
 	return fault;
 }
 
-void tls_report_trust(const struct tls_conn *c, struct buf *out)
+void tls_report_trust(const struct tls_conn *c, const struct tls_policy *judge, struct buf *out)
 {
 	X509 *leaf = SSL_get0_peer_certificate(c->ssl);
 	const char *fault;
@@ -94,7 +92,11 @@ void tls_report_trust(const struct tls_conn *c, struct buf *out)
 	default:
 		break;
 	}
-	fault = leaf ? find_fault(c, leaf) : "there is no certificate";
+	if (!judge) {
+		buf_put_str(out, "not checked (option tls)");
+		return;
+	}
+	fault = leaf ? find_fault(c, judge, leaf) : "there is no certificate";
 	if (fault)
 		buf_printf(out, "not checked (option tls); tls = verify would refuse it: %s", fault);
 	else

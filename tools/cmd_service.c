@@ -2,6 +2,7 @@
 #include "lib/clock.h"
 #include "lib/text.h"
 #include "tools/instance.h"
+#include "tools/sibling.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -44,35 +45,7 @@ static int64_t parse_timeout(const char *command, int argc, char **argv, int64_t
 	return (int64_t)ms;
 }
 
-/* --- where master is --- */
-
-static char *beside(const char *folder, const char *relative)
-{
-	char *path = xasprintf("%s/%s", folder, relative);
-
-	if (access(path, X_OK) == 0)
-		return path;
-	free(path);
-	return NULL;
-}
-
-/* sbin/postern and libexec/postern/master lie the same way to one another in the build tree and installed. */
-static char *find_master(void)
-{
-	char self[PATH_MAX];
-	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash, *path;
-
-	if (len < 0)
-		return NULL;
-	self[len] = '\0';
-	slash = strrchr(self, '/');
-	if (!slash)
-		return NULL;
-	*slash = '\0';
-	path = beside(self, "../libexec/postern/master");
-	return path ? path : beside(self, "master");
-}
+/* --- becoming master --- */
 
 NORETURN static void become_master(const char *path, const struct command_context *c, int ready_fd)
 {
@@ -97,7 +70,7 @@ int command_run(const struct command_context *c, int argc, char **argv)
 		command_complain("run: takes no argument: %s", argv[1]);
 		return EXIT_STATUS_USAGE;
 	}
-	path = find_master();
+	path = sibling_find("master");
 	if (!path) {
 		command_complain("cannot find the program master beside this one");
 		return EXIT_STATUS_OS;
@@ -140,7 +113,7 @@ NORETURN static void launch_child(const char *path, const struct command_context
 static int launch(struct launch *l, const struct command_context *c, bool is_stderr_the_log)
 {
 	int ready[2], errors[2] = { -1, -1 };
-	char *path = find_master();
+	char *path = sibling_find("master");
 
 	if (!path || pipe2(ready, O_CLOEXEC) < 0 || (!is_stderr_the_log && pipe2(errors, O_CLOEXEC) < 0)) {
 		command_complain("cannot start: %s", path ? strerror(errno) : "no program master beside this one");

@@ -7,7 +7,11 @@ enum { CELL_MAX = 2000 };
 
 bool columns_is_terminal(void)
 {
-	return isatty(STDOUT_FILENO) == 1;
+	static int known = -1; /* asked once: a jail may forbid the question later */
+
+	if (known < 0)
+		known = isatty(STDOUT_FILENO) == 1;
+	return known == 1;
 }
 
 static size_t character_count(const char *text)

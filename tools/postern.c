@@ -45,6 +45,11 @@ static const struct {
 	{ "release", command_act, "ID ... | FILTER ...", "let held messages go", "FILTER as for queue, or --all.\n" },
 	{ "delete", command_act, "ID ... | FILTER ...", "remove messages, nobody is told",
 	  "FILTER as for queue, or --all.\n" },
+	{ "test", command_test, "SERVER --from ADDRESS --to ADDRESS [--dry-run] [--json]",
+	  "send a test message through a server, step by step",
+	  "Prints each step with the server's own words, and what to change when one fails. The service need not run.\n"
+	  "--dry-run stops before DATA. Exits 0, 65 refused for good, 69 unavailable, 75 not now, 77 login "
+	  "refused.\n" },
 	{ "route", command_route, "SENDER RECIPIENT [--json]", "which servers would carry a message, and why",
 	  "Reads the configuration only; \"\" or <> is the null sender. Exits 1 when no server may carry it.\n" },
 	{ "presets", command_presets, "[NAME]", "the providers' presets, as configuration",
@@ -52,8 +57,8 @@ static const struct {
 };
 
 /* Promised by the interface, built later: an honest answer instead of "unknown command". */
-static const char *const LATER[] = { "test",  "show",   "cat",      "suspend", "resume",
-				     "login", "forecast", "trace",   "stats",  "top",   "doctor" };
+static const char *const LATER[] = { "show",     "cat",   "suspend", "resume", "login",
+				     "forecast", "trace", "stats",   "top",    "doctor" };
 
 void command_complain(const char *format, ...)
 {
