@@ -126,6 +126,23 @@ struct account *account_new(const struct account_spec *spec)
 	return a;
 }
 
+struct account *account_copy(const struct account *a)
+{
+	struct account *copy = xmalloc(sizeof(*copy));
+
+	*copy = *a;
+	copy->node = (struct table_node){ 0 };
+	copy->name = xstrdup(a->name);
+	copy->next_changed = copy->older = copy->newer = NULL;
+	copy->limit = xcalloc(a->limit_count + 1, sizeof(*copy->limit));
+	for (unsigned i = 0; i < a->limit_count; i++) {
+		copy->limit[i] = a->limit[i];
+		if (a->limit[i].window)
+			copy->limit[i].window = window_copy(a->limit[i].window);
+	}
+	return copy;
+}
+
 void account_free(struct account **a)
 {
 	if (!*a)

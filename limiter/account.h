@@ -81,6 +81,7 @@ struct moment {
 
 /* Of two limits of the same kind, unit and width the lower counts. */
 struct account *account_new(const struct account_spec *spec);
+struct account *account_copy(const struct account *a); /* for playing with: in no table, in no list */
 void account_free(struct account **a);
 struct account_limit *account_find_limit(struct account *a, uint8_t kind, enum limit_unit unit, uint64_t width_ms,
 					 unsigned slot);

@@ -46,7 +46,7 @@
  */
 #include "lib/log.h"
 #include "lib/proc.h"
-#include "limiter/permits.h"
+#include "limiter/forecast.h"
 #include "limiter/setup.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +67,8 @@ struct limiter {
 	uint32_t partner;      /* the scheduler's generation */
 	struct ledger *ledger; /* NULL: no limits at all, no counters (trouble), or ending */
 	struct permits *permits;
-	struct setup *setup; /* what the configuration says of limits */
+	struct forecast *forecast; /* being asked for; NULL: none */
+	struct setup *setup;       /* what the configuration says of limits */
 	struct loop_timer *retry;
 	struct buf held;     /* packets that wait until what they say is durable: u16 length, bytes */
 	const char *trouble; /* why nothing can be granted, for people; NULL: all is well */
@@ -370,6 +371,54 @@ static bool on_limit_correct(struct limiter *l, const struct packet *packet)
 	return true;
 }
 
+/* --- forecasts --- */
+
+static void foresee(struct limiter *l, uint32_t request)
+{
+	struct forecast_result result = forecast_run(l->forecast);
+	struct msg_head head = channel_head(l->scheduler);
+	struct msg_limit_foreseen m = { request,
+					to_wall(now_of(l), result.done_at),
+					result.is_complete,
+					short_text(result.limit),
+					slice_of(result.scope),
+					{} };
+	struct packet p;
+
+	forecast_free(&l->forecast);
+	msg_encode_limit_foreseen(&p, &head, &m);
+	hold(l, &p);
+}
+
+static bool on_limit_forecast(struct limiter *l, const struct packet *packet)
+{
+	struct msg_head head = channel_head(l->scheduler);
+	struct msg_limit_forecast m;
+	struct packet p;
+
+	if (!msg_decode_limit_forecast(packet, &m))
+		return false;
+	if (!l->ledger) { /* no limits; or trouble: nobody knows */
+		msg_encode_limit_foreseen(&p, &head,
+					  &(struct msg_limit_foreseen){ m.request,
+									l->trouble ? 0 : (uint64_t)clock_wall().ms,
+									!l->trouble,
+									short_text(l->trouble ? l->trouble : ""),
+									slice_of(""),
+									{} });
+		if (m.last)
+			hold(l, &p);
+		return true;
+	}
+	if (!l->forecast)
+		l->forecast = forecast_new(l->ledger, now_of(l));
+	if (m.messages > 0)
+		forecast_add(l->forecast, m.scopes, m.class ? CLASS_HIGH : CLASS_USUAL, m.messages, m.recipients);
+	if (m.last)
+		foresee(l, m.request);
+	return true;
+}
+
 /* --- the partner --- */
 
 /* What was not said to the old scheduler is of no use to the new one: it adopts. */
@@ -378,6 +427,7 @@ static void change_partner(struct limiter *l, uint32_t generation)
 	l->partner = generation;
 	channel_set_peer(l->scheduler, generation);
 	buf_clear(&l->held);
+	forecast_free(&l->forecast);
 	if (l->is_paused)
 		channel_pause_input(l->scheduler, false);
 	l->is_paused = false;
@@ -414,6 +464,8 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 		return on_adopt(l, packet);
 	case MSG_LIMIT_QUERY:
 		return on_limit_query(l, packet);
+	case MSG_LIMIT_FORECAST:
+		return on_limit_forecast(l, packet);
 	case MSG_LIMIT_CORRECT:
 		return on_limit_correct(l, packet);
 	default:

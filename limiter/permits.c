@@ -209,6 +209,31 @@ static void pace(struct account *a, struct moment t, const struct permit *permit
 	a->pace_next_us += (int64_t)step;
 }
 
+struct permit permits_decide(struct account *const account[], unsigned count, struct moment t,
+			     const struct permit_wish *wish)
+{
+	struct decision d = { .count = count, .t = t, .class = wish->class };
+
+	for (unsigned i = 0; i < count; i++) {
+		d.account[i] = account[i];
+		if (account[i])
+			(void)account_advance(account[i], t);
+	}
+	return decide(&d, wish, wish->recipients < wish->messages ? wish->messages : wish->recipients);
+}
+
+void permits_use(struct account *const account[], unsigned count, struct moment t, enum mail_class class,
+		 const struct permit *sent)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (!account[i])
+			continue;
+		account_stamp(account[i], class, UNIT_MESSAGES, t, sent->messages);
+		account_stamp(account[i], class, UNIT_RECIPIENTS, t, sent->recipients);
+		pace(account[i], t, sent);
+	}
+}
+
 struct permit permits_ask(struct permits *p, int64_t now, uint32_t request, const struct permit_wish *wish)
 {
 	struct decision d = { .t = ledger_moment(p->ledger, now), .class = wish->class };

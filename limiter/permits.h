@@ -44,6 +44,12 @@ void permits_change_partner(struct permits *p);
  * what is asked for.
  */
 struct permit permits_ask(struct permits *p, int64_t now, uint32_t request, const struct permit_wish *wish);
+/* The decision alone, for accounts that are at hand (NULL: no limits); changes nothing but what time itself changes. */
+struct permit permits_decide(struct account *const account[], unsigned count, struct moment t,
+			     const struct permit_wish *wish);
+/* So much was sent there and then. */
+void permits_use(struct account *const account[], unsigned count, struct moment t, enum mail_class class,
+		 const struct permit *sent);
 /* What became of permits, in part or in whole; a repeated request changes nothing. */
 void permits_settle(struct permits *p, int64_t now, uint32_t request, struct slice scopes, enum mail_class class,
 		    const struct settlement *s);

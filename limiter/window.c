@@ -58,6 +58,18 @@ struct window *window_new(uint64_t amount, uint64_t width_ms)
 	return w;
 }
 
+struct window *window_copy(const struct window *w)
+{
+	struct window *copy = xmalloc(sizeof(*copy));
+
+	*copy = *w;
+	if (w->cap > 0) {
+		copy->ring = xmalloc(w->cap * sizeof(*copy->ring));
+		memcpy(copy->ring, w->ring, w->cap * sizeof(*copy->ring));
+	}
+	return copy;
+}
+
 void window_free(struct window **w)
 {
 	if (!*w)

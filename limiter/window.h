@@ -10,6 +10,7 @@ enum { WINDOW_EXACT_MAX = 10000, WINDOW_BUCKETS = 288, WINDOW_CHUNK_ENTRIES = 32
 
 /* At most `amount` in any span of `width_ms`, which is at least 1. amount UINT64_MAX: counts, never limits. */
 struct window *window_new(uint64_t amount, uint64_t width_ms);
+struct window *window_copy(const struct window *w);
 void window_free(struct window **w);
 uint64_t window_amount(const struct window *w);
 void window_set_amount(struct window *w, uint64_t amount); /* how it counts stays as it is */

@@ -8,6 +8,7 @@
 #include "scheduler/gate.h"
 #include "scheduler/intake.h"
 #include "scheduler/pause.h"
+#include "scheduler/limits.h"
 #include "scheduler/permit.h"
 #include "scheduler/react.h"
 #include "scheduler/verdict.h"
@@ -296,6 +297,8 @@ static void count_outcome(struct scheduler *s, unsigned server, enum disposition
 {
 	struct counters *c[2] = { &s->total, &s->server[server].count };
 
+	if (d == DISPOSITION_SENT)
+		limits_note_speed(s, rcpts);
 	for (unsigned i = 0; i < 2; i++) {
 		c[i]->sent += d == DISPOSITION_SENT ? rcpts : 0;
 		c[i]->deferred += d == DISPOSITION_DEFERRED ? rcpts : 0;

@@ -1,6 +1,7 @@
 /* limits.c - see limits.h. */
 #include "scheduler/limits.h"
 #include "lib/log.h"
+#include "scheduler/filter.h"
 #include "scheduler/permit.h"
 #include <stdlib.h>
 
@@ -19,6 +20,8 @@ struct limits_query {
 	char *scope; /* of a correction */
 	bool is_done;
 	uint64_t before;
+	uint64_t messages, held; /* of a forecast */
+	struct wall done_at;
 	char text[220];
 };
 
@@ -176,6 +179,188 @@ void limits_command_list(void *arg, const struct control_request *request, struc
 		return;
 	ask_portion(query_new(s, reply));
 	reply->step = list_step;
+	reply->release = query_release;
+}
+
+/* --- forecasts --- */
+
+enum { SPEED_SPAN_MS = 5000 };
+
+void limits_note_speed(struct scheduler *s, unsigned count)
+{
+	struct mono now = clock_mono();
+	int64_t passed = now.ms - s->speed_since.ms;
+
+	if (passed > 10 * SPEED_SPAN_MS) { /* nothing went for a while: begin anew */
+		s->speed_since = now;
+		s->speed_count = 0;
+		passed = 0;
+	}
+	s->speed_count += count;
+	if (passed < SPEED_SPAN_MS)
+		return;
+	s->speed = (double)s->speed_count * 1000 / (double)passed;
+	s->speed_since = now;
+	s->speed_count = 0;
+}
+
+/* Mail of one purse. */
+struct heap {
+	struct purse *purse; /* NULL: falls under no limit */
+	uint32_t messages, recipients;
+};
+
+struct heaps {
+	struct heap *heap;
+	unsigned count, room;
+	struct heap *last; /* mail of one kind often stands together */
+};
+
+static void add_to_heap(struct heaps *h, struct purse *purse, uint32_t recipients)
+{
+	struct heap *at = h->last && h->last->purse == purse ? h->last : NULL;
+
+	for (unsigned i = 0; i < h->count && !at; i++)
+		if (h->heap[i].purse == purse)
+			at = &h->heap[i];
+	if (!at) {
+		at = array_add((void **)&h->heap, &h->count, &h->room, sizeof(*h->heap));
+		*at = (struct heap){ .purse = purse };
+	}
+	at->messages++;
+	at->recipients += recipients;
+	h->last = at;
+}
+
+static void gather(struct scheduler *s, struct filter *f, struct heaps *h, struct limits_query *q)
+{
+	unsigned count;
+	struct entry_ref *refs = filter_collect(s, f, &count);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct entry *e = entry_get(s->entries, refs[i].index);
+		const struct plan *plan = e->place == ENTRY_FREE ? NULL : &domain_get(&s->domains, e->domain)->plan;
+		struct record *r = plan ? journal_get(s->journal, e->id, e->group) : NULL;
+
+		if (r && filter_takes_record(f, s, e, r)) {
+			q->messages++;
+			if (e->place == ENTRY_HELD || plan->count == 0)
+				q->held++;
+			else
+				add_to_heap(
+					h,
+					permit_purse(s, plan->server[e->server_at < plan->count ? e->server_at : 0], e),
+					record_pending_count(r));
+		}
+		record_free(&r);
+	}
+	free(refs);
+}
+
+static void send_heap(struct scheduler *s, uint32_t request, const struct heap *h, bool is_last)
+{
+	struct msg_limit_forecast m = {
+		.request = request,
+		.scopes = slice_of(h->purse ? h->purse->scopes : ""),
+		.class = h->purse ? h->purse->class : 0,
+		.messages = h->messages,
+		.recipients = h->recipients,
+		.last = is_last,
+	};
+	struct msg_head head = channel_head(s->limiter);
+	struct packet p;
+
+	msg_encode_limit_forecast(&p, &head, &m);
+	channel_send(s->limiter, &p);
+}
+
+void limits_on_foreseen(struct scheduler *s, const struct msg_limit_foreseen *m)
+{
+	struct limits_query *q = find_query(s, m->request);
+
+	if (!q)
+		return;
+	q->done_at.ms = (int64_t)m->done_at;
+	q->is_done = m->is_complete;
+	free(q->scope);
+	q->scope = xstrndup(m->scope.ptr, m->scope.len);
+	snprintf(q->text, sizeof(q->text), "%.*s", (int)m->limit.len, m->limit.ptr);
+	q->is_answered = true;
+	control_wake(q->client);
+}
+
+static void put_decider(struct buf *out, const struct limits_query *q, bool is_speed)
+{
+	json_put_key(out, "decided_by");
+	if (is_speed) {
+		buf_put_str(out, "{\"scope\":\"speed\"}");
+		return;
+	}
+	if (!q->text[0]) {
+		buf_put_str(out, "null");
+		return;
+	}
+	buf_put_char(out, '{');
+	put_scope(out, slice_of(q->scope));
+	json_put_member(out, "limit", slice_of(q->text));
+	buf_put_char(out, '}');
+}
+
+static enum control_step forecast_step(void *iterator, struct control_reply *reply, struct buf *out)
+{
+	struct limits_query *q = iterator;
+	double speed = q->s->speed;
+	int64_t by_speed =
+		clock_wall().ms + (speed > 0 ? (int64_t)((double)(q->messages - q->held) * 1000 / speed) : 0);
+	bool is_speed;
+	struct buf time;
+
+	if (!q->is_answered)
+		return CONTROL_WAIT;
+	if (q->is_lost) {
+		control_refuse(reply, EXIT_STATUS_TEMPORARY, "the limiter was started anew: ask again");
+		return CONTROL_END;
+	}
+	is_speed = speed > 0 && q->done_at.ms > 0 && by_speed > q->done_at.ms;
+	buf_put_char(out, '{');
+	json_put_member_u64(out, "messages", q->messages);
+	json_put_member_u64(out, "held", q->held);
+	json_put_key(out, "done_at");
+	if (q->done_at.ms == 0) {
+		buf_put_str(out, "null");
+	} else {
+		buf_init(&time, 64);
+		clock_format_rfc3339(&time, is_speed ? (struct wall){ by_speed } : q->done_at);
+		json_put_string(out, buf_slice(&time));
+		buf_release(&time);
+	}
+	json_put_member_bool(out, "never", q->done_at.ms == 0 && q->is_done);
+	put_decider(out, q, is_speed);
+	buf_put_str(out, "}\n");
+	return CONTROL_END;
+}
+
+void limits_command_forecast(void *arg, const struct control_request *request, struct control_reply *reply)
+{
+	struct scheduler *s = arg;
+	struct heaps h = { 0 };
+	struct limits_query *q;
+	struct filter f;
+
+	if (!may_ask(s, reply) || !filter_read(&f, s, request, reply))
+		return;
+	q = query_new(s, reply);
+	gather(s, &f, &h, q);
+	if (q->messages == 0 && !filter_is_empty(&f))
+		reply->status = EXIT_STATUS_NO_MATCH;
+	filter_release(&f);
+	q->scope = xstrdup("");
+	q->request = ++s->next_request;
+	for (unsigned i = 0; i < h.count && i < 900; i++)
+		send_heap(s, q->request, &h.heap[i], false);
+	send_heap(s, q->request, &(struct heap){ 0 }, true);
+	free(h.heap);
+	reply->step = forecast_step;
 	reply->release = query_release;
 }
 

@@ -8,6 +8,11 @@
 void limits_command_list(void *arg, const struct control_request *request, struct control_reply *reply);
 /* {"command":"limits-set","scope":S,"limit":L,"used":N,"why":W}, {"command":"limits-reset","scope":S,"why":W} */
 void limits_command_correct(void *arg, const struct control_request *request, struct control_reply *reply);
+/* {"command":"forecast","filters":{...}}: one object, see postern(8). */
+void limits_command_forecast(void *arg, const struct control_request *request, struct control_reply *reply);
+void limits_on_foreseen(struct scheduler *s, const struct msg_limit_foreseen *m);
+/* So many recipients were served: how fast mail goes when nothing holds it back. */
+void limits_note_speed(struct scheduler *s, unsigned count);
 /* One limit as a JSON object, without a line's end. */
 void limits_put(struct buf *out, const struct msg_limit_state *m);
 /* The limiter's answers; false: it was nobody's question here. */

@@ -520,6 +520,7 @@ struct control *operator_open(struct scheduler *s, int listener)
 		{ "hold", command_action },
 		{ "release", command_action },
 		{ "delete", command_action },
+		{ "forecast", limits_command_forecast },
 		{ "limits", limits_command_list },
 		{ "limits-set", limits_command_correct },
 		{ "limits-reset", limits_command_correct },

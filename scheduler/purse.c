@@ -136,6 +136,7 @@ struct purse *permit_purse(struct scheduler *s, unsigned server, const struct en
 	p->owner = s;
 	p->scopes = make_scopes(s, p, e);
 	table_add(&s->purses, &p->node, hash);
+	permit_on_queue(p, 0, 0); /* nothing refers to it yet: unless something does, it goes with the turn */
 	return p;
 }
 

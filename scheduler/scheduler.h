@@ -126,6 +126,9 @@ struct scheduler {
 	struct table purses;            /* of mail under limits, see permit.h */
 	struct purse *dirty_purses;
 	struct settlement *settlements; /* not answered yet */
+	struct mono speed_since; /* see limits_note_speed() */
+	uint64_t speed_count;
+	double speed; /* recipients a second, 0: unknown */
 	bool is_adopting;               /* a new limiter does not know yet all that is under way */
 
 	struct table lanes, sender_queues;

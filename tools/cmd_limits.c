@@ -2,6 +2,7 @@
 #include "lib/text.h"
 #include "tools/ask.h"
 #include "tools/columns.h"
+#include "tools/filter.h"
 #include <getopt.h>
 #include <pwd.h>
 #include <unistd.h>
@@ -121,4 +122,47 @@ int command_limits(const struct command_context *c, int argc, char **argv)
 	if (optind < argc)
 		return complain_usage("only set and reset may follow");
 	return ask(c, json_pack("{s:s}", "command", "limits"), print_limit, &listing);
+}
+
+static void print_forecast(void *arg, json_t *line)
+{
+	const json_t *by = json_object_get(line, "decided_by");
+	const char *done = string_of(line, "done_at"), *name = string_of(by, "name");
+	long long messages = json_integer_value(json_object_get(line, "messages"));
+	long long held = json_integer_value(json_object_get(line, "held"));
+
+	if (((const struct listing *)arg)->is_json) {
+		json_dumpf(line, stdout, JSON_COMPACT);
+		putchar('\n');
+		return;
+	}
+	printf("%lld message%s", messages, messages == 1 ? "" : "s");
+	if (held > 0)
+		printf(", %lld of them held", held);
+	if (json_is_true(json_object_get(line, "never")))
+		fputs(": never gone", stdout);
+	else if (*done)
+		printf(": gone at %s", done);
+	else
+		fputs(": nobody can tell when gone", stdout);
+	if (json_is_object(by) && strcmp(string_of(by, "scope"), "speed") == 0)
+		fputs(", as fast as the servers take it", stdout);
+	else if (json_is_object(by))
+		printf(", because of limit %s of %s%s%s", string_of(by, "limit"), string_of(by, "scope"),
+		       *name ? " " : "", name);
+	putchar('\n');
+}
+
+int command_forecast(const struct command_context *c, int argc, char **argv)
+{
+	struct listing listing = { 0 };
+	struct filter f;
+	json_t *request;
+	int status = filter_parse(&f, c->name, argc, argv, true);
+
+	if (status != 0)
+		return status;
+	listing.is_json = f.is_json;
+	request = json_pack("{s:s, s:o}", "command", "forecast", "filters", f.object);
+	return ask(c, request, print_forecast, &listing);
 }

@@ -35,6 +35,8 @@ static const struct {
 	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address, domain, "
 	  ".domain "
 	  "or *.\nExits 1 when a FILTER matches nothing.\n" },
+	{ "forecast", command_forecast, "[--json] [ID ...] [FILTER ...]", "when the queued mail will be gone",
+	  "Under present limits and speed; and which limit decides. FILTER as for queue.\n" },
 	{ "limits", command_limits, "[--json] | set SERVER LIMIT USED --why TEXT | reset SERVER --why TEXT",
 	  "what is used of each limit; corrections",
 	  "LIMIT as in the configuration, such as 200/hour. Other scopes than servers: instance, route:NAME,\n"
@@ -57,8 +59,8 @@ static const struct {
 };
 
 /* Promised by the interface, built later: an honest answer instead of "unknown command". */
-static const char *const LATER[] = { "show",     "cat",   "suspend", "resume", "login",
-				     "forecast", "trace", "stats",   "top",    "doctor" };
+static const char *const LATER[] = { "show",  "cat",   "suspend", "resume",
+				     "login", "trace",   "stats",  "top",   "doctor" };
 
 void command_complain(const char *format, ...)
 {

@@ -1,4 +1,5 @@
 """Traps that others fell into with sending limits, each as a test."""
+import datetime
 import random
 import re
 import time
@@ -300,3 +301,23 @@ def test_the_monthly_limit_survives_reload_and_restart(mta, sink):
     wait_until(lambda: len(waits(mta, "^waiting for limit 5/month of out until ")) == 2)
     wait_until(lambda: (used(mta, "5/month"), used(mta, "50/month calendar")) == (5, 5))
     assert server.count() == 5
+
+
+def test_forecast_says_when_the_queue_will_be_gone(mta, sink):
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "2/2s", "100/hour" }'))
+    drop_some(mta, 9)
+    server.wait(2)
+    wait_until(lambda: len(waits(mta, "^waiting for limit 2/2s of out")) == 7)
+    forecast, = mta.json("forecast")
+    assert forecast["messages"] == 7
+    assert forecast["decided_by"] == {"scope": "server", "name": "out", "limit": "2/2s"}
+    mta.wait_empty()
+    came = max(row["time"] for row in server.ledger())
+    foretold = datetime.datetime.fromisoformat(forecast["done_at"].replace("Z", "+00:00")).timestamp()
+    assert abs(came - foretold) < 1.6
+    assert mta.json("forecast")[0]["messages"] == 0
+    mta.postern("limits", "set", "out", "100/hour", 100, "--why", "test", check=True)
+    drop_some(mta, 1, first=9)
+    wait_until(lambda: waits(mta, "^waiting for limit 100/hour"))
+    assert "because of limit 100/hour of server out" in mta.postern("forecast").stdout
