@@ -90,7 +90,8 @@ static void test_syntax(void **state UNUSED)
 		{ "dns { }\ndns { }\n" OK, { ":2: dns: given twice; the first is in line 1" } },
 		{ OK OK, { ":2: server: \"a\" is defined twice; the first is in line 1" } },
 		{ "server \"costarring\" { host = \"h\" }\nserver \"liquid\" { host = \"h\" }\n",
-		  { ":2: server: \"liquid\" cannot be told from \"costarring\" inside Postern; give it another name" } },
+		  { ":2: server: \"liquid\" cannot be told from \"costarring\" inside Postern; give it another "
+		    "name" } },
 		{ "server { host = \"h\" }\n", { ":1: server: needs a title: server \"NAME\" { }" } },
 		{ "server \"a b\" { host = \"h\" }\n",
 		  { ":1: server: a title is 1 to 64 characters: letters, digits, \"-\", \"_\" and \".\"" } },
