@@ -6,6 +6,7 @@
 ##   unit           unit tests alone                fuzz      each fuzz target for FUZZ_SECONDS (60)
 ##   system         system tests alone; K=WORD picks some
 ##   soak           crash tests at full length      bench     speed beside Postfix
+##   bench-limits   durable permits a second, memory and start with 10,000 servers
 ##   asan           unit and system tests with address and undefined-behaviour sanitizers
 PYTHON := /usr/bin/python3
 TEST_LIBS := -lcmocka -ldb -lunbound -lssl -lcrypto -lgsasl $(LIB_LIBS)
@@ -31,7 +32,7 @@ $(OUT)/tests/fake/%: $(OUT)/obj/tests/fake/%.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LINKSAFE) $(LDFLAGS) -o $@ $^
 
-.PHONY: fake system soak bench demo
+.PHONY: fake system soak bench bench-limits demo
 fake: $(FAKE_PROGRAMS)
 system: all fake
 	$(Q)POSTERN_BUILD=$(OUT) tests/run-system $(if $(K),-k '$(K)')
@@ -39,6 +40,8 @@ soak: all fake
 	$(Q)POSTERN_BUILD=$(OUT) POSTERN_SOAK=1 tests/run-system -k test_crash
 bench: deps-test all fake
 	$(Q)POSTERN_BUILD=$(OUT) $(PYTHON) -B tests/bench/bench.py $(BENCH)
+bench-limits: all
+	$(Q)POSTERN_BUILD=$(OUT) $(PYTHON) -B tests/bench/limits.py
 demo:
 	$(Q)$(MAKE) --no-print-directory deps
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all fake

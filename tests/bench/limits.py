@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Speed of the limiter alone: durable permits a second by size of batch; 10,000 servers: start, memory for each.
+
+Every permit is settled, every answer durable. Four limits a server, all of them bucketed.
+"""
+import os
+import select
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "fake"), str(TESTS / "system")]
+
+from childproc import Child, encode  # noqa: E402
+from measure import rollup_kb  # noqa: E402
+
+SERVERS = 10000
+LIMITS = ("10000000/hour", "100000000/day", "1000000000/month", "1000000000/day recipients")
+
+
+def conf(servers):
+    quoted = ", ".join(f'"{limit}"' for limit in LIMITS)
+    return 'hostname = "mail.example.org"\nspool = "spool"\nlog = "stderr"\n' + "".join(
+        f'server "s{i}" {{ host = "smtp.example.org" limits = {{ {quoted} }} }}\n' for i in range(servers))
+
+
+def start(folder, servers):
+    counters = folder / "spool/db/limits"
+    counters.mkdir(parents=True)
+    counters.chmod(0o700)
+    return Child("limiter", conf(servers), folder)
+
+
+def exchange(child, packets):
+    """Sends them all and reads as many answers; seconds."""
+    to_child, from_child = child.pipes[0]
+    begun, sent, answers = time.monotonic(), 0, 0
+    while answers < len(packets):
+        try:
+            while sent < len(packets):
+                os.write(to_child.write_end, packets[sent])
+                sent += 1
+        except BlockingIOError:
+            pass
+        select.select([from_child.read_end], [], [], 10)
+        try:
+            while True:
+                os.read(from_child.read_end, 4096)
+                answers += 1
+        except BlockingIOError:
+            pass
+    return time.monotonic() - begun
+
+
+def pairs(child, rounds, batch, server=lambda i: "s0"):
+    for i in range(rounds):
+        common = {"scopes": server(i), "class": 0}
+        child.request = getattr(child, "request", 0) + 2
+        yield encode("PERMIT_ASK", child.us, child.generation, request=child.request - 1, first=1, messages=batch,
+                     recipients=batch, **common)
+        yield encode("SETTLE", child.us, child.generation, request=child.request, used_messages=batch, used_recipients=batch,
+                     refund_messages=0, refund_recipients=0, **common)
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
+        with start(Path(folder), 1) as child:
+            for batch, rounds in ((1, 20000), (10, 10000), (100, 5000)):
+                seconds = exchange(child, list(pairs(child, rounds, batch)))
+                print(f"batches of {batch:3}: {rounds * batch / seconds:10,.0f} durable permits a second")
+    with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
+        with start(Path(folder), 1) as child:
+            empty_kb = rollup_kb(child.pid, "Pss")
+        os.system(f"rm -rf {folder}/spool")
+        with start(Path(folder), SERVERS) as child:
+            exchange(child, list(pairs(child, SERVERS, 5, lambda i: f"s{i}")))
+            used_kb = rollup_kb(child.pid, "Pss")
+            child.kill()
+            child.generation += 1
+            begun = time.monotonic()
+            child.start()
+            seconds = time.monotonic() - begun
+        print(f"{SERVERS:,} servers: {(used_kb - empty_kb) / SERVERS:.2f} KB each, configuration included; "
+              f"ready {seconds:.2f} s after a kill")
+
+
+if __name__ == "__main__":
+    main()
