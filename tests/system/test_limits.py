@@ -5,6 +5,7 @@ import random
 import select
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from childproc import PEER_ALIVE, PEER_DEAD, Child, encode
@@ -351,3 +352,31 @@ def test_full_disk_grants_nothing_until_there_is_room(limiter, tmp_path):
     assert (name, answer["request"], answer["messages"]) == ("PERMIT", parked, 1)
     assert child.permit(1)["messages"] == 1
     assert "no room for the counters" in child.log() and "room for the counters again" in child.log()
+
+
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
+@pytest.mark.skipif(not FAKETIME or SANITIZED, reason="needs faketime, and a build without sanitizers")
+def test_a_calendar_day_turns_at_midnight_of_its_zone(limiter, monkeypatch):
+    """Real runs under another wall clock: 23:59:56 in Los Angeles, and over a restart that clock has moved."""
+    monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    monkeypatch.setenv("FAKETIME", "@2026-11-22 07:59:56")
+    monkeypatch.setenv("TZ", "UTC")
+    child = limiter("3/day calendar 00:00 America/Los_Angeles")
+    assert child.permit(5)["messages"] == 3
+    child.settle(used=3)
+    permit = child.permit(1)
+    assert permit["messages"] == 0
+    begin = 1795334400                                  # 2026-11-22 08:00 UTC
+    assert permit["free_at"] == pytest.approx(begin * 1000, abs=1100)
+    time.sleep(max(0, permit["free_at"] / 1000 - (begin - 4) + 0.2))
+    assert child.permit(5)["messages"] == 3
+    child.settle(used=3)
+    child.kill()
+    monkeypatch.setenv("FAKETIME", "@2026-12-22 07:00:00")  # a month ahead within a moment: nobody believes that
+    child.generation += 1
+    child.start()
+    child.adopt(0)
+    assert child.permit(1)["messages"] == 0
