@@ -381,8 +381,10 @@ void control_free(struct control **control)
 	if (!c)
 		return;
 	*control = NULL;
-	while (c->first)
-		client_drop(c->first);
+	for (struct control_client *next, *client = c->first; client; client = next) {
+		next = client->next;
+		client_drop(client);
+	}
 	loop_io_free(&c->io);
 	loop_timer_free(&c->pause);
 	free(c);

@@ -174,6 +174,8 @@ void dispatch_route(struct scheduler *s, entry_index i)
 		no_server(s, i, domain->name);
 		return;
 	}
+	if (e->server_at >= domain->plan.count)
+		BUG("a delivery beyond the last of its servers");
 	for (; e->server_at < domain->plan.count; e->server_at++) {
 		struct lane *l = find_lane(s, i, domain->plan.server[e->server_at]);
 

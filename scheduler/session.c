@@ -117,10 +117,11 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	return true;
 }
 
-/* How many messages it may carry before it is closed: fewer while other sites of the server wait for a connection. */
+/* How many messages it may carry before it is closed: fewer while other sites of the server wait for a connection.
+ * It has a lane: those from before a restart have none, and are given no messages. */
 static unsigned session_quota(const struct scheduler *s, const struct session *session)
 {
-	const struct conf_destination *d = session->lane ? session->lane->destination : NULL;
+	const struct conf_destination *d = session->lane->destination;
 	unsigned every = s->conf->server[session->server].reconnect_every, turn;
 
 	if (d && d->reconnect_every > 0)
