@@ -345,7 +345,8 @@ def crash_in_the_middle(mta, crash):
 
 def test_dr32_message_that_brings_pickup_down_twice(started):
     """A crash while one message is in hand is held against it; a second one puts it aside, and the rest flows."""
-    started.allow += [r"signal 11", r"died", r"SEGV", r"AddressSanitizer:DEADLYSIGNAL|AddressSanitizer can not"]
+    started.allow += [r"signal 11", r"died", r"SEGV", r"AddressSanitizer:DEADLYSIGNAL|AddressSanitizer can not",
+                      r"^ +#\d+ 0x"]  # and where the sanitizer's report says it was
     started.drop("From: a@here.example\nTo: b@there.example\n\n" + ("x" * 900 + "\n") * 48000, name="poison")
     for crash in (1, 2):
         crash_in_the_middle(started, crash)
