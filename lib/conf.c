@@ -213,17 +213,19 @@ static char *folder_of(const char *path)
 	return folder;
 }
 
-struct conf *conf_read_text(const char *path, struct slice text, bool is_all_available, struct conf_errors *errors)
+static struct conf *read_text(struct conf_reader *reader, struct slice text, struct conf_errors *errors)
 {
-	struct conf_reader r = { .report.path = path, .is_all_available = is_all_available };
+	struct conf_reader r = *reader;
+	const char *path = r.report.path;
 	struct conf_scan scan;
 	struct conf_tree *tree;
+	bool is_right;
 
 	r.conf = xcalloc(1, sizeof(*r.conf));
 	r.conf->path = xstrdup(path);
 	r.folder = folder_of(path);
 	conf_scan(&r, text, &scan);
-	bool is_sound = r.report.count == 0;
+	bool is_sound = r.report.count == scan.harmless;
 
 	if ((tree = conf_tree_parse(&r.report, buf_text(&scan.clean)))) {
 		apply_tree(&r, conf_tree_root(tree), &scan);
@@ -234,10 +236,22 @@ struct conf *conf_read_text(const char *path, struct slice text, bool is_all_ava
 	}
 	conf_scan_release(&scan);
 	free(r.folder);
-	if (r.report.count > 0)
-		conf_free(&r.conf);
+	is_right = r.report.count == 0;
+	if (!is_right && is_sound && r.wants_files)
+		conf_files_check(r.conf, &r.report);
 	conf_report_finish(&r.report, errors);
+	if (!is_right && is_sound && r.wants_files)
+		conf_replies_check(r.conf, errors);
+	if (!is_right)
+		conf_free(&r.conf);
 	return r.conf;
+}
+
+struct conf *conf_read_text(const char *path, struct slice text, bool is_all_available, struct conf_errors *errors)
+{
+	struct conf_reader r = { .report.path = path, .is_all_available = is_all_available };
+
+	return read_text(&r, text, errors);
 }
 
 static char *slurp_fd(int fd, size_t *len, struct conf_report *r)
@@ -302,8 +316,9 @@ char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors)
 	return text;
 }
 
-struct conf *conf_read(const char *path, int fd, struct conf_errors *errors)
+static struct conf *read_file(const char *path, int fd, bool wants_files, struct conf_errors *errors)
 {
+	struct conf_reader reader = { .report.path = path, .wants_files = wants_files };
 	struct conf_report r = { .path = path };
 	size_t len = 0;
 	char *text = slurp(path, fd, &len, &r);
@@ -313,9 +328,23 @@ struct conf *conf_read(const char *path, int fd, struct conf_errors *errors)
 		conf_report_finish(&r, errors);
 		return NULL;
 	}
-	c = conf_read_text(path, (struct slice){ text, len }, false, errors);
+	c = read_text(&reader, (struct slice){ text, len }, errors);
 	explicit_bzero(text, len); /* passwords */
 	free(text);
+	return c;
+}
+
+struct conf *conf_read(const char *path, int fd, struct conf_errors *errors)
+{
+	return read_file(path, fd, false, errors);
+}
+
+struct conf *conf_read_all(const char *path, int fd, struct conf_errors *errors)
+{
+	struct conf *c = read_file(path, fd, true, errors);
+
+	if (c && !conf_check_files(c, errors))
+		conf_free(&c);
 	return c;
 }
 

@@ -153,6 +153,11 @@ void conf_errors_move(struct conf_errors *to, struct conf_errors *from); /* behi
  * that the configuration names (conf_check_files() does).
  */
 struct conf *conf_read(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
+/*
+ * As conf_read(), and what it names is checked as by conf_check_files(): where there are mistakes of both kinds, all are
+ * told in one go.
+ */
+struct conf *conf_read_all(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
 /* What the configuration names: spool, password files and their modes, certificates, users and groups (as root). */
 bool conf_check_files(const struct conf *c, struct conf_errors *errors) MUST_CHECK;
 void conf_free(struct conf **c);

@@ -20,13 +20,23 @@ static const mode_t OTHERS = S_IRWXG | S_IRWXO;
 
 struct files {
 	const struct conf *conf;
-	struct conf_report report;
+	struct conf_report *report;
+	bool is_given_only; /* other mistakes were found: a default may stand for what was meant */
 };
 
+static bool is_told(const struct files *f, const void *field)
+{
+	return !f->is_given_only || conf_line(f->conf, field) > 0;
+}
+
 /* At the option's line; a default that is wrong on this host has none, but every mistake has the same form. */
-#define wrong(f, field, option, ...)                                                                          \
-	conf_mistake_add(&(f)->report, conf_line((f)->conf, field) ? conf_line((f)->conf, field) : 1, option, \
-			 __VA_ARGS__)
+#define wrong(f, field, option, ...)                                                                            \
+	do {                                                                                                    \
+		unsigned line_ = conf_line((f)->conf, field);                                                   \
+                                                                                                                \
+		if (is_told(f, field))                                                                          \
+			conf_mistake_add((f)->report, line_ ? line_ : 1, option, __VA_ARGS__);                  \
+	} while (0)
 
 /* The name of a file system that does not keep what it is told, or NULL. */
 static const char *risky_filesystem(const char *path)
@@ -84,7 +94,7 @@ static void check_spool_owner(struct files *f, const struct stat *st)
 {
 	const struct conf *c = f->conf;
 	bool is_root = geteuid() == 0;
-	const struct passwd *user = is_root ? getpwnam(c->user) : NULL;
+	const struct passwd *user = is_root && c->user ? getpwnam(c->user) : NULL;
 	bool is_ours = st->st_uid == geteuid() || (user && st->st_uid == user->pw_uid);
 	mode_t bad = st->st_mode & (is_root ? S_IWGRP | S_IWOTH : S_IWOTH);
 
@@ -104,6 +114,8 @@ static void check_spool(struct files *f)
 	struct stat st;
 	const char *risk;
 
+	if (!c->spool)
+		return;
 	if (stat(c->spool, &st) < 0) {
 		if (errno == ENOENT)
 			check_creatable(f);
@@ -126,8 +138,10 @@ static void check_spool(struct files *f)
 
 static void check_user(struct files *f, const char *option, char *const *field)
 {
-	const struct passwd *pw = getpwnam(*field);
+	const struct passwd *pw = *field ? getpwnam(*field) : NULL;
 
+	if (!*field)
+		return; /* already told */
 	if (!pw)
 		wrong(f, field, option, "there is no user \"%s\"; make it (adduser --system %s), or name another",
 		      *field, *field);
@@ -145,6 +159,8 @@ static void check_users(struct files *f)
 		return;
 	check_user(f, "user", &c->user);
 	check_user(f, "smtp-user", &c->smtp_user);
+	if (!c->drop_group)
+		return;
 	if (!(gr = getgrnam(c->drop_group)))
 		wrong(f, &c->drop_group, "drop-group",
 		      "there is no group \"%s\"; make it (addgroup --system %s), or name another", c->drop_group,
@@ -249,6 +265,8 @@ static void check_key(struct files *f, const char *option, char *const *field)
 {
 	struct stat st;
 
+	if (strcmp(option, "tls-client-cert") == 0 && *field && access(*field, R_OK) < 0)
+		return; /* told of the certificate */
 	check_readable(f, option, field, "PRIVATE KEY-----",
 		       strcmp(option, "tls-client-key") == 0 ? "private key in PEM form"
 							     : "private key; set tls-client-key");
@@ -308,7 +326,7 @@ static void check_log(struct files *f)
 	char *folder, *slash;
 	struct stat st;
 
-	if (c->log_target != LOG_TARGET_FILE)
+	if (c->log_target != LOG_TARGET_FILE || !c->log_file)
 		return;
 	if (stat(c->log_file, &st) == 0) {
 		if (S_ISDIR(st.st_mode))
@@ -332,21 +350,23 @@ static void check_conf_file(struct files *f)
 	struct stat st;
 
 	if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IWOTH))
-		conf_mistake_add(&f->report, 1, "file", "may be written by everyone (mode %04o); chmod o-w %s",
+		conf_mistake_add(f->report, 1, "file", "may be written by everyone (mode %04o); chmod o-w %s",
 				 (unsigned)st.st_mode & 07777, path);
 }
 
-/* Rules about replies are part of the configuration: it is right as a whole, or not. */
-static void check_replies(const struct conf *c, struct conf_errors *errors)
+void conf_replies_check(const struct conf *c, struct conf_errors *errors)
 {
-	struct replies *rules = replies_load(c, errors);
+	struct replies *rules;
 
+	if (c->reply_rules && access(c->reply_rules, R_OK) < 0)
+		return; /* told at the option */
+	rules = replies_load(c, errors);
 	replies_free(&rules);
 }
 
-bool conf_check_files(const struct conf *c, struct conf_errors *errors)
+void conf_files_check(const struct conf *c, struct conf_report *report)
 {
-	struct files f = { .conf = c, .report.path = c->path };
+	struct files f = { .conf = c, .report = report, .is_given_only = report->count > 0 };
 
 	check_conf_file(&f);
 	check_users(&f);
@@ -354,9 +374,18 @@ bool conf_check_files(const struct conf *c, struct conf_errors *errors)
 	check_log(&f);
 	check_readable(&f, "trust-anchor-file", &c->dns.trust_anchor_file, NULL, NULL);
 	check_zones(&f, &c->limits);
+	if (c->reply_rules && access(c->reply_rules, R_OK) < 0)
+		wrong(&f, &c->reply_rules, "reply-rules", "%s: %s", c->reply_rules, strerror(errno));
 	for (unsigned i = 0; i < c->server_count; i++)
 		check_server(&f, &c->server[i]);
-	conf_report_finish(&f.report, errors);
-	check_replies(c, errors);
+}
+
+bool conf_check_files(const struct conf *c, struct conf_errors *errors)
+{
+	struct conf_report report = { .path = c->path };
+
+	conf_files_check(c, &report);
+	conf_report_finish(&report, errors);
+	conf_replies_check(c, errors);
 	return errors->count == 0;
 }

@@ -113,6 +113,11 @@ void conf_mistake_add(struct conf_report *r, unsigned line, const char *option, 
 	PRINTF_LIKE(4, 5);
 void conf_report_finish(struct conf_report *r, struct conf_errors *errors); /* sorts, moves the texts, releases r */
 
+/* What the configuration names on this host, see conf_check_files(); with mistakes before it, only what was given. */
+void conf_files_check(const struct conf *c, struct conf_report *report);
+/* Rules about replies are part of the configuration: it is right as a whole, or not. */
+void conf_replies_check(const struct conf *c, struct conf_errors *errors);
+
 /* One value as it stands in the file, quotes and escapes resolved. */
 struct conf_raw {
 	unsigned line;
@@ -123,6 +128,7 @@ struct conf_reader {
 	struct conf *conf;
 	struct conf_report report;
 	bool is_all_available; /* for tests: pretends that every row says NOW */
+	bool wants_files;      /* where there are mistakes, tell those about files too: the caller will not come to it */
 	char *folder;          /* absolute, of the file: base of relative paths */
 };
 
@@ -134,6 +140,7 @@ struct conf_scan {
 	struct buf clean;
 	unsigned line_count[SECTION_COUNT]; /* titled sections in order of the file */
 	unsigned *line[SECTION_COUNT];
+	unsigned harmless; /* mistakes that left out nothing that means something */
 };
 void conf_scan(struct conf_reader *r, struct slice text, struct conf_scan *out);
 void conf_scan_release(struct conf_scan *s);

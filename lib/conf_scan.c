@@ -97,6 +97,7 @@ static void report_unknown(struct walk *w, enum conf_section_id section, const s
 		conf_suggest(&hint, section, name->text);
 	}
 	conf_mistake_add(&w->reader->report, name->line, buf_text(&shown), "unknown option%s", buf_text(&hint));
+	w->out->harmless++;
 	buf_release(&hint);
 	buf_release(&shown);
 }
@@ -224,6 +225,7 @@ static void walk_option(struct walk *w, const struct conf_option *o, const struc
 		is_right = false;
 	} else if (sign->kind == TOKEN_EQUALS && *seen) {
 		conf_mistake_add(r, name->line, o->name, "given twice; the first is in line %u", *seen);
+		w->out->harmless += is_right;
 		is_right = false;
 	}
 	if (!*seen)
@@ -258,6 +260,7 @@ static bool title_is_free(struct walk *w, enum conf_section_id section, const st
 			conf_mistake_add(&w->reader->report, title->line, conf_sections[section].name,
 					 "\"%.*s\" is defined twice; the first is in line %u", (int)title->text.len,
 					 title->text.ptr, w->title[i].line);
+			w->out->harmless++;
 			return false;
 		}
 	if ((w->title_count & (w->title_count + 1)) == 0) /* 0, 1, 3, 7 ...: double */
@@ -295,6 +298,7 @@ static bool walk_title(struct walk *w, enum conf_section_id section, const struc
 	if (w->section_line[section]) {
 		conf_mistake_add(r, name->line, s->name, "given twice; the first is in line %u",
 				 w->section_line[section]);
+		w->out->harmless++;
 		return false;
 	}
 	w->section_line[section] = name->line;
@@ -333,7 +337,7 @@ static void walk_section(struct walk *w, enum conf_section_id section, const str
 	}
 	w->at++;
 	if (s->available == LATER && !w->reader->is_all_available)
-		conf_mistake_add(r, name->line, s->name, "not available in this version");
+		conf_mistake_add(r, name->line, s->name, "not available in this version"), w->out->harmless++;
 	/* A section that is left out is still walked, for its mistakes; its text is cut off again. */
 	size_t keep = w->out->clean.len;
 	unsigned keep_line = w->out_line;

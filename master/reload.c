@@ -55,7 +55,7 @@ static struct conf *parse_text(const char *path, struct slice text, struct conf_
 		log_error("cannot keep the configuration in memory: %s", strerror(errno));
 		return NULL;
 	}
-	c = conf_read(path, fd, errors);
+	c = conf_read_all(path, fd, errors);
 	close(fd);
 	return c;
 }
@@ -66,7 +66,7 @@ bool reload_read(struct master *m)
 	size_t len = 0;
 	char *text = conf_slurp(m->conf_path, &len, &errors);
 	struct conf *c = text ? parse_text(m->conf_path, (struct slice){ text, len }, &errors) : NULL;
-	bool is_right = c && conf_check_files(c, &errors) && (!m->conf || may_follow(m->conf, c));
+	bool is_right = c && (!m->conf || may_follow(m->conf, c));
 
 	tell_errors(m, &errors);
 	if (!is_right) {

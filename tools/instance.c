@@ -18,8 +18,8 @@ static int open_instance(struct instance *in, const struct command_context *c, b
 	bool is_right;
 
 	*in = (struct instance){ .run_fd = -1 };
-	in->conf = conf_read(c->conf_path, -1, &errors);
-	is_right = in->conf && (!wants_files || conf_check_files(in->conf, &errors));
+	in->conf = wants_files ? conf_read_all(c->conf_path, -1, &errors) : conf_read(c->conf_path, -1, &errors);
+	is_right = in->conf;
 	for (unsigned i = 0; i < errors.count; i++)
 		fprintf(stderr, "postern: %s\n", errors.text[i]);
 	conf_errors_release(&errors);

@@ -234,9 +234,50 @@ static void test_table(void **state UNUSED)
 	}
 }
 
+/* Mistakes in the text, between options and in what is named are all told at once; guesses about the rest are not. */
+static void every_kind_of_mistake_is_told_in_one_go(void **state)
+{
+	static const char TEXT[] = "colour = red\n"
+				   "workers = -3\n"
+				   "reply-rules = \"none.conf\"\n"
+				   "server \"b\" { method = relay }\n"
+				   "server \"c\" { host = h username = u password-file = \"none\" }\n"
+				   "server \"d\" { host = h tls-client-cert = \"none.pem\" }\n"
+				   "server \"b\" { host = h }\n";
+	static const char *const WANT[] = {
+		":1: colour: unknown option",
+		":2: workers: \"-3\" is not",
+		":3: reply-rules: ",
+		":4: host: server \"b\" needs one",
+		":5: password-file: ",
+		":6: tls-client-cert: ",
+		":7: server: \"b\" is defined twice",
+	};
+	char dir[] = "/tmp/conf-all-XXXXXX";
+	struct conf_errors errors;
+
+	assert_non_null(mkdtemp(dir));
+	char *path = xasprintf("%s/t.conf", dir);
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	assert_int_equal(fputs(TEXT, file) < 0, 0);
+	assert_int_equal(fclose(file), 0);
+	assert_null(conf_read_all(path, -1, &errors));
+	for (unsigned i = 0; i < errors.count && i < ARRAY_LEN(WANT); i++)
+		if (strncmp(errors.text[i] + strlen(path), WANT[i], strlen(WANT[i])) != 0)
+			fail_msg("%s", errors.text[i]);
+	assert_int_equal(errors.count, ARRAY_LEN(WANT));
+	conf_errors_release(&errors);
+	unlink(path);
+	rmdir(dir);
+	free(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_kind_of_mistake_is_told_in_one_go),
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_manual_page),
