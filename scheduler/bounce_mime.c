@@ -176,6 +176,6 @@ void bounce_put_ascii_address(struct buf *out, struct slice address)
 		}
 		for (; more > 0 && i + 1 < address.len; more--)
 			point = point << 6 | ((unsigned char)address.ptr[++i] & 0x3fu);
-		buf_printf(out, "\\x{%04X}", point);
+		buf_printf(out, "\\x{%X}", point); /* RFC 6533, 3: no leading zeros */
 	}
 }
