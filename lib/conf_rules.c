@@ -159,9 +159,6 @@ static void check_destination(struct conf_reader *r, const struct conf_destinati
 	if (d->mx.count == 0 && !conf_line(r->conf, &d->mx) && !conf_is_host_name(slice_of(d->name)))
 		conf_mistake_add(&r->report, line, "destination",
 				 "\"%s\" is not a domain; use one, or name the MX hosts with mx = { }", d->name);
-	if (d->mx.count > 0 && d->limits.count > 0 && !r->is_all_available)
-		conf_mistake_add(&r->report, conf_line(r->conf, &d->limits), "limits",
-				 "with mx are not available in this version; name the domains one by one");
 	check_unlimited(r, &d->limits);
 }
 

@@ -330,7 +330,9 @@ static enum control_step forecast_step(void *iterator, struct control_reply *rep
 		buf_put_str(out, "null");
 	} else {
 		buf_init(&time, 64);
-		clock_format_rfc3339(&time, is_speed ? (struct wall){ by_speed } : q->done_at);
+		if (is_speed)
+			q->done_at.ms = by_speed;
+		clock_format_rfc3339(&time, q->done_at);
 		json_put_string(out, buf_slice(&time));
 		buf_release(&time);
 	}

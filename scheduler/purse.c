@@ -1,6 +1,7 @@
 /* purse.c - see purse.h and permit.h. The names of scopes are those of limiter/ledger.h. */
 #include "scheduler/purse.h"
 #include "lib/text.h"
+#include "scheduler/target.h"
 #include <stdlib.h>
 #include <time.h>
 
@@ -32,21 +33,28 @@ static uint16_t route_of(const struct scheduler *s, const struct domain *d)
 	return route > 0 && limits(&s->conf->route[route - 1].limits) ? route : 0;
 }
 
-static uint16_t destination_of(const struct scheduler *s, unsigned server, const struct domain *d)
+/* Its own block, or the one of its MX hosts, which are known once it is in a lane. */
+static uint16_t destination_of(struct scheduler *s, unsigned server, const struct domain *d)
 {
-	if (s->conf->server[server].method != METHOD_DIRECT)
-		return 0;
-	for (unsigned i = 0; i < s->conf->destination_count; i++) {
-		const struct conf_destination *at = &s->conf->destination[i];
+	const struct conf *c = s->conf;
+	uint16_t found = 0;
+	bool is_grouped = false;
 
-		if (at->mx.count == 0 && slice_equal_nocase(slice_of(at->name), slice_of(d->name)))
-			return limits(&at->limits) ? (uint16_t)(i + 1) : 0;
+	if (c->server[server].method != METHOD_DIRECT)
+		return 0;
+	for (unsigned i = 0; i < c->destination_count && !found; i++) {
+		if (c->destination[i].mx.count > 0)
+			is_grouped |= limits(&c->destination[i].limits);
+		else if (slice_equal_nocase(slice_of(c->destination[i].name), slice_of(d->name)))
+			found = (uint16_t)(i + 1);
 	}
-	return 0;
+	if (!found && is_grouped)
+		found = target_get(s, server, d->name)->destination;
+	return found && limits(&c->destination[found - 1].limits) ? found : 0;
 }
 
 /* What the limits of the entry depend on. False: there are none. */
-static bool fill_key(const struct scheduler *s, unsigned server, const struct entry *e, struct purse *key)
+static bool fill_key(struct scheduler *s, unsigned server, const struct entry *e, struct purse *key)
 {
 	const struct conf_server *conf = &s->conf->server[server];
 

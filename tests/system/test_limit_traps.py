@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 import measure
+import peers
 import pytest
 from harness import wait_until
 from test_replies import answers, relay
@@ -321,3 +322,21 @@ def test_forecast_says_when_the_queue_will_be_gone(mta, sink):
     drop_some(mta, 1, first=9)
     wait_until(lambda: waits(mta, "^waiting for limit 100/hour"))
     assert "because of limit 100/hour of server out" in mta.postern("forecast").stdout
+
+
+def test_destinations_have_limits_of_their_own(mta, peer, sink):
+    """By name and grouped by MX host; mail for others goes on."""
+    servers = {name: sink() for name in ("small", "group", "other")}
+    nsd = peer(peers.Nsd, [line for name, server in servers.items()
+                           for line in (f"mx.{name} A {server.address}", f"{name} MX 10 mx.{name}")])
+    mta.start(nsd.conf() + 'server "direct" { method = direct port = 2525 deny-addresses = {} limits = { "100/hour" } }\n'
+              'destination "small.example" { limits = { "2/hour" } }\n'
+              'destination "a group" { mx = { "*.group.example" } limits = { "3/hour" } }\n')
+    for i in range(5):
+        for name in servers:
+            mta.drop(message(f"{i}{name}", [f"b@{name}.example"]))
+    for name, count in (("small", 2), ("group", 3), ("other", 5)):
+        servers[name].wait(count)
+    wait_until(lambda: len(waits(mta, r"^waiting for limit 2/hour of destination small.example until")) == 3)
+    wait_until(lambda: len(waits(mta, r"^waiting for limit 3/hour of destination a group until")) == 2)
+    assert [servers[name].count() for name in servers] == [2, 3, 5]

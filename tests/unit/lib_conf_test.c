@@ -568,8 +568,6 @@ static void test_later_is_refused(void **state UNUSED)
 		  { ":2: oauth2: not available in this version" } },
 		{ OK "destination \"x.org\" { max-connections = 0 }",
 		  { ":2: max-connections: \"0\" is out of bounds; use 1 to 10000" } },
-		{ OK "destination \"x\" { mx = { \"*.x.org\" } limits = { \"1/day\" } }",
-		  { ":2: limits: with mx are not available in this version; name the domains one by one" } },
 	};
 
 	EXPECT(ROWS, false);
