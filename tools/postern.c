@@ -59,8 +59,7 @@ static const struct {
 };
 
 /* Promised by the interface, built later: an honest answer instead of "unknown command". */
-static const char *const LATER[] = { "show",  "cat",   "suspend", "resume",
-				     "login", "trace",   "stats",  "top",   "doctor" };
+static const char *const LATER[] = { "show", "cat", "suspend", "resume", "login", "trace", "stats", "top", "doctor" };
 
 void command_complain(const char *format, ...)
 {

@@ -165,8 +165,7 @@ static void send_commands(struct talk *t)
 		(void)snprintf(t->mechanism, sizeof(t->mechanism), "%.*s", (int)strcspn(out.ptr + 5, " \r\n"),
 			       out.ptr + 5);
 	send_bytes(t, out);
-	if (t->engine.state != ENGINE_OVER)
-		engine_sent(&t->engine);
+	engine_sent(&t->engine); /* also when it is over: a last QUIT is not answered */
 }
 
 static void send_letter(struct talk *t)
