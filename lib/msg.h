@@ -72,7 +72,8 @@ enum disposition {
 	DISPOSITION_DEFERRED,
 	DISPOSITION_BOUNCED,
 	DISPOSITION_PASSED_ON, /* goes to the next server in the same attempt: not logged as an outcome */
-	DISPOSITION_IGNORED    /* stale, or handed back */
+	DISPOSITION_IGNORED,   /* stale, or handed back */
+	DISPOSITION_AGAIN      /* the connection or the server was to blame: goes again at once, no attempt was made */
 };
 
 /* Vectors are views into the packet; read elements with msg_u32/msg_u64. */

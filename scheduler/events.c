@@ -9,6 +9,7 @@
 static const char *const STATUS[] = {
 	[DISPOSITION_SENT] = "sent",           [DISPOSITION_DEFERRED] = "deferred", [DISPOSITION_BOUNCED] = "bounced",
 	[DISPOSITION_PASSED_ON] = "passed-on", [DISPOSITION_IGNORED] = "ignored",
+	[DISPOSITION_AGAIN] = "again",
 };
 
 void event_arrived(struct scheduler *s, const struct queuefile *qf)
@@ -60,11 +61,11 @@ void event_attempt(struct scheduler *s, const struct record *r, const struct msg
 		o.recipient = slice_of(rcpt->address);
 		history_outcome(s->history, now, r->id, &o);
 	}
-	if (d == DISPOSITION_PASSED_ON) {
+	if (d == DISPOSITION_AGAIN) { /* of one that was passed on the worker tells */
 		char id[SPOOL_ID_TEXT];
 
 		spool_id_format(r->id, id);
-		log_info("%s: server %s failed: %.*s; the next server is tried", id, o.server, (int)m->text.len,
+		log_info("%s: server %s: %.*s; tried again without counting this", id, o.server, (int)m->text.len,
 			 m->text.ptr);
 	}
 	if (m->verdict == VERDICT_UNKNOWN)

@@ -306,6 +306,12 @@ static void count_outcome(struct scheduler *s, unsigned server, enum disposition
 	}
 }
 
+/* The connection, the site or the server is to blame: to the first server that takes mail now, no attempt counted. */
+static bool may_go_again(struct scheduler *s, const struct job *job)
+{
+	return job->goes_again && !job->is_unknown && !(entry_get(s->entries, job->entry)->flags & ENTRY_TRIED);
+}
+
 /* All recipients of a report; returns how the worker shall log it. */
 static enum disposition judge(struct scheduler *s, struct job *job, const struct msg_report *m,
 			      const struct reply_rule *rule, uint64_t *wait_ms)
@@ -328,6 +334,8 @@ static enum disposition judge(struct scheduler *s, struct job *job, const struct
 	}
 	if (rule && rule->is_greylist)
 		entry_get(s->entries, job->entry)->flags |= ENTRY_GREYLISTED;
+	if (d == DISPOSITION_DEFERRED && may_go_again(s, job))
+		d = DISPOSITION_AGAIN;
 	if (d == DISPOSITION_DEFERRED)
 		*wait_ms = wait_after(s, job, rule);
 	count_outcome(s, m->server, d, judged);
@@ -401,12 +409,9 @@ static bool counts(const struct scheduler *s, const struct job *job, const struc
 	return m->was_seen && (job->was_taken || !is_free);
 }
 
-/* The connection, the site or the server is to blame: to the first server that takes mail now, no attempt counted. */
 static bool go_again(struct scheduler *s, struct job *job, const struct msg_report *m)
 {
-	struct entry *e = entry_get(s->entries, job->entry);
-
-	if (!job->goes_again || job->is_unknown || (e->flags & ENTRY_TRIED) || record_pending_count(job->record) == 0)
+	if (!may_go_again(s, job) || record_pending_count(job->record) == 0)
 		return false;
 	put_or_fail(s, job->record);
 	job_requeue(s, job, counts(s, job, m));
