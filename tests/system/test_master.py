@@ -56,10 +56,9 @@ def test_killed_child_alone_comes_back(mta, name):
 def test_killed_child_is_back_at_once(mta):
     mta.start(CONF)
     before = wait_up(mta)["pickup"]["pid"]
-    began = time.monotonic()
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: processes(mta)["pickup"]["pid"] not in (0, before))
-    assert time.monotonic() - began < 0.5 * SLOW
+    assert not mta.grep("starting it again in")
 
 
 def test_crash_loop_is_slowed_down_and_hurts_nobody(mta):

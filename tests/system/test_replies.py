@@ -123,7 +123,7 @@ def test_site_pause_then_one_connection_at_a_time(mta, fake):
     mta.drop_many(60, letter)
     server.wait(60, timeout=60)
     mta.wait_empty()
-    after = [(t - state["slow"], n) for t, n in state["peaks"] if t > state["slow"] + 0.5]
+    after = [(t - state["slow"], n) for t, n in state["peaks"] if t > state["slow"] + 1]
     assert after[0][0] > 2.5, after[:3]
     assert after[0][1] == 1 and all(b[1] <= a[1] + 1 for a, b in zip(after, after[1:])), after
     assert len(mta.grep("is left alone for 3s")) == 1 and not mta.grep("status=bounced")
@@ -143,7 +143,7 @@ def test_greylisting_waits_greylist_after(mta, fake, reply):
     mta.start('retry { after = { "1h" } greylist-after = "3s" }\n' + relay(server))
     mta.drop(letter())
     server.wait(1)
-    assert 2.5 < seen[1] - seen[0] < 10 and len(mta.grep("status=deferred")) == 1
+    assert 2.5 < seen[1] - seen[0] < 60 and len(mta.grep("status=deferred")) == 1
 
 
 def test_reconnect_is_no_attempt(mta, fake):
