@@ -11,7 +11,18 @@ enum {
 
 void body_init(struct body *b, int fd, uint64_t offset, uint64_t size_bytes, bool has_dots)
 {
-	*b = (struct body){ fd, offset, size_bytes, has_dots, true, { '\r', '\n' }, NULL };
+	*b = (struct body){ .fd = fd,
+			    .offset = offset,
+			    .left = size_bytes,
+			    .head = { "", 0 },
+			    .has_dots = has_dots,
+			    .is_line_start = true,
+			    .last = { '\r', '\n' } };
+}
+
+void body_set_head(struct body *b, struct slice head)
+{
+	b->head = head;
 }
 
 void body_release(struct body *b)
@@ -53,20 +64,42 @@ void body_end(const struct body *b, struct buf *out)
 
 static char chunk[BODY_CHUNK]; /* used within one call */
 
-bool body_downgrade(struct body *b)
+/* The next bytes, at most `most`: of the head, then of the file. false: unreadable; errno, 0 for short. */
+static bool take(struct body *b, size_t most, struct slice *out)
 {
-	uint64_t offset = b->offset, left = b->left;
+	size_t head = b->head.len < most ? b->head.len : most;
+	size_t want = b->left < most - head ? (size_t)b->left : most - head;
+	ssize_t got = 0;
 
-	b->downgrade = downgrade_new();
+	memcpy(chunk, b->head.ptr, head);
 	errno = 0;
-	while (left > 0) {
-		ssize_t got = pread(b->fd, chunk, left < sizeof(chunk) ? (size_t)left : sizeof(chunk), (off_t)offset);
-
+	if (want > 0) {
+		got = pread(b->fd, chunk + head, want, (off_t)b->offset);
 		if (got <= 0)
 			return false;
-		downgrade_look(b->downgrade, (struct slice){ chunk, (size_t)got });
-		offset += (uint64_t)got;
-		left -= (uint64_t)got;
+	}
+	b->head = (struct slice){ b->head.ptr + head, b->head.len - head };
+	b->offset += (uint64_t)got;
+	b->left -= (uint64_t)got;
+	*out = (struct slice){ chunk, head + (size_t)got };
+	return true;
+}
+
+static bool has_more(const struct body *b)
+{
+	return b->left > 0 || b->head.len > 0;
+}
+
+bool body_downgrade(struct body *b)
+{
+	struct body first_time = *b;
+	struct slice in;
+
+	b->downgrade = downgrade_new();
+	while (has_more(&first_time)) {
+		if (!take(&first_time, sizeof(chunk), &in))
+			return false;
+		downgrade_look(b->downgrade, in);
 	}
 	downgrade_turn(b->downgrade);
 	return true;
@@ -78,7 +111,7 @@ static void put_downgraded(struct body *b, struct slice in, struct buf *out)
 
 	buf_init(&text, DOWNGRADE_GROWTH * DOWNGRADE_CHUNK + DOWNGRADE_SLACK);
 	downgrade_put(b->downgrade, in, &text);
-	if (b->left == 0)
+	if (!has_more(b))
 		downgrade_end(b->downgrade, &text);
 	body_stuff(b, buf_slice(&text), out);
 	buf_release(&text);
@@ -86,23 +119,15 @@ static void put_downgraded(struct body *b, struct slice in, struct buf *out)
 
 enum body_result body_fill(struct body *b, struct buf *out)
 {
-	size_t most = b->downgrade ? DOWNGRADE_CHUNK : sizeof(chunk);
-	size_t want = b->left < most ? (size_t)b->left : most;
-	ssize_t got = 0;
+	struct slice in;
 
-	errno = 0;
-	if (want > 0) {
-		got = pread(b->fd, chunk, want, (off_t)b->offset);
-		if (got <= 0)
-			return BODY_BROKEN;
-	}
-	b->offset += (uint64_t)got;
-	b->left -= (uint64_t)got;
+	if (!take(b, b->downgrade ? DOWNGRADE_CHUNK : sizeof(chunk), &in))
+		return BODY_BROKEN;
 	if (b->downgrade)
-		put_downgraded(b, (struct slice){ chunk, (size_t)got }, out);
+		put_downgraded(b, in, out);
 	else
-		body_stuff(b, (struct slice){ chunk, (size_t)got }, out);
-	if (b->left > 0)
+		body_stuff(b, in, out);
+	if (has_more(b))
 		return BODY_MORE;
 	body_end(b, out);
 	return BODY_LAST;
@@ -110,7 +135,7 @@ enum body_result body_fill(struct body *b, struct buf *out)
 
 bool body_can_sendfile(const struct body *b)
 {
-	return !b->has_dots && !b->downgrade && b->left > BODY_CHUNK;
+	return !b->has_dots && !b->downgrade && b->head.len == 0 && b->left > BODY_CHUNK;
 }
 
 ssize_t body_sendfile(struct body *b, int socket)

@@ -10,8 +10,9 @@ enum {
 };
 
 struct body {
-	int fd; /* borrowed */
-	uint64_t offset, left;
+	int fd;                      /* borrowed */
+	uint64_t offset, left;       /* of the file */
+	struct slice head;           /* goes before it; borrowed */
 	bool has_dots;               /* some line begins with a dot: no sendfile(2) */
 	bool is_line_start;          /* the next byte begins a line */
 	char last[2];                /* bytes of the message before `offset` */
@@ -25,6 +26,9 @@ enum body_result {
 };
 
 void body_init(struct body *b, int fd, uint64_t offset, uint64_t size_bytes, bool has_dots);
+/* Bytes that go before the file's, such as a header written anew; borrowed until the last is taken. Right after init.
+ */
+void body_set_head(struct body *b, struct slice head);
 void body_release(struct body *b); /* accepts a zeroed struct */
 /* For a server without 8BITMIME. Reads the message once; false when that fails: errno, 0 for short. */
 bool body_downgrade(struct body *b) MUST_CHECK;

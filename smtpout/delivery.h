@@ -1,6 +1,7 @@
 /* delivery.h - one message for some of its recipients, from DELIVER to the last REPORT. */
 #ifndef SMTPOUT_DELIVERY_H
 #define SMTPOUT_DELIVERY_H
+#include "lib/conf.h"
 #include "lib/queuefile.h"
 #include "smtpout/engine.h"
 
@@ -17,6 +18,8 @@ struct delivery {
 	struct slice *rcpt;          /* addresses in the order of `index`, as they go on the wire */
 	struct engine_rcpt_dsn *dsn; /* beside it */
 	struct buf converted;        /* domains turned into A-labels */
+	struct buf head;             /* the header as this server gets it; empty: as it is in the file */
+	size_t head_bytes;           /* of the file that it stands for */
 	struct engine_mail mail;
 	unsigned rcpt_count;
 	uint32_t index[]; /* of the recipients in the queue file */
@@ -25,8 +28,9 @@ struct delivery {
 struct delivery *delivery_new(const struct msg_deliver *m);
 void delivery_free(struct delivery **d);
 /*
- * Opens XX/ID beneath the queue directory, reads its header and fills d->mail. NULL when all is well, else why not
- * (caller frees): then only the ids of the delivery can be used.
+ * Opens XX/ID beneath the queue directory, reads its header and fills d->mail as this server wants it: its
+ * rewrite-sender is worked out here, at each attempt. NULL when all is well, else why not (caller frees): then only the
+ * ids of the delivery can be used.
  */
-char *delivery_open(struct delivery *d, int queue_fd) MUST_CHECK;
+char *delivery_open(struct delivery *d, int queue_fd, const struct conf_server *server) MUST_CHECK;
 #endif

@@ -194,7 +194,9 @@ void session_begin_body(struct session *s, struct delivery *d)
 {
 	s->sending = d;
 	body_release(&s->body);
-	body_init(&s->body, d->fd, d->qf.body_offset_bytes, d->qf.size_bytes, d->qf.flags & QUEUEFILE_DOTS);
+	body_init(&s->body, d->fd, d->qf.body_offset_bytes + d->head_bytes, d->qf.size_bytes - d->head_bytes,
+		  d->qf.flags & QUEUEFILE_DOTS);
+	body_set_head(&s->body, buf_slice(&d->head));
 	if (d->mail.is_downgraded && !body_downgrade(&s->body)) {
 		broken_body(s);
 		return;

@@ -129,7 +129,7 @@ bool session_leave_for_another(struct session *s)
 
 	if (!d || (is_last && was_heard))
 		return false;
-	text = d->is_open ? NULL : delivery_open(d, s->w->queue_fd);
+	text = d->is_open ? NULL : delivery_open(d, s->w->queue_fd, s->server);
 	if (text) {
 		give_up(s, d, text);
 		return false;
@@ -152,7 +152,7 @@ void session_feed(struct session *s)
 {
 	while (s->was_up && s->next_up && engine_wants_mail(&s->engine) && !report_book_is_full(s->w->book)) {
 		struct delivery *d = s->next_up;
-		char *why = d->is_open ? NULL : delivery_open(d, s->w->queue_fd);
+		char *why = d->is_open ? NULL : delivery_open(d, s->w->queue_fd, s->server);
 
 		if (why) {
 			give_up(s, d, why);

@@ -2,6 +2,7 @@
 #include "lib/address.h"
 #include "lib/json.h"
 #include "lib/plan.h"
+#include "lib/rewrite.h"
 #include "tools/instance.h"
 
 struct question {
@@ -65,6 +66,28 @@ static void put_server_words(struct buf *out, const struct conf_server *s)
 		buf_printf(out, "relay %s, port %u", s->host, s->port);
 }
 
+static struct slice sender_there(const struct conf_server *s, struct slice sender)
+{
+	return rewrite_applies(s, sender) ? slice_of(s->rewrite_sender) : sender;
+}
+
+/* What a server with rewrite-sender makes of the sender, and why. */
+static void put_sender_words(struct buf *out, const struct conf_server *s, struct slice sender)
+{
+	if (rewrite_applies(s, sender))
+		buf_printf(out, "the sender becomes %s, in From as well: rewrite = %s", s->rewrite_sender,
+			   s->rewrite == REWRITE_ALWAYS ? "always" : "unless-allowed");
+	else if (s->rewrite == REWRITE_NEVER)
+		buf_put_str(out, "the sender stays: rewrite = never");
+	else if (sender.len == 0)
+		buf_put_str(out, "the sender stays: the null sender is never rewritten");
+	else if (slice_equal_nocase(sender, slice_of(s->rewrite_sender)))
+		buf_put_str(out, "the sender stays: it is rewrite-sender itself");
+	else
+		buf_printf(out, "the sender stays: allowed-senders has %s",
+			   plan_matching_pattern(&s->allowed_senders, sender));
+}
+
 static void print_text(const struct question *q, const char *why)
 {
 	struct buf words;
@@ -85,6 +108,11 @@ static void print_text(const struct question *q, const char *why)
 		else
 			printf(" -  %s: not used: exclude-domains has %s\n", s->name,
 			       plan_excluding_pattern(s, q->rcpt));
+		if (at < 0 || !s->rewrite_sender)
+			continue;
+		buf_clear(&words);
+		put_sender_words(&words, s, q->sender);
+		printf("    %s\n", buf_text(&words));
 	}
 	buf_release(&words);
 }
@@ -100,6 +128,7 @@ static void put_server_json(struct buf *out, const struct question *q, unsigned 
 	if (s->host)
 		json_put_member(out, "host", slice_of(s->host));
 	json_put_member_u64(out, "port", s->port);
+	json_put_member(out, "sender", sender_there(s, q->sender));
 	if (at >= 0)
 		json_put_member_u64(out, "order", (uint64_t)at + 1);
 	else
