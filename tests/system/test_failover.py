@@ -350,7 +350,7 @@ def test_one_connection_too_many_is_no_failure(mta, server):
     first.wait(61)
     mta.wait_empty()
     assert not second.messages and not mta.grep("does not take mail now")
-    assert seen[0] <= 5
+    assert seen[0] <= 15, "of 60 messages, however slowly they go"
 
 
 def test_operator_retry_of_much_mail_costs_one_connection(mta, server):

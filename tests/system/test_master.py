@@ -184,7 +184,7 @@ def test_usage(mta):
     assert mta.postern("status", "what").returncode == 64
     assert mta.postern("hold").returncode == 64
     assert mta.postern("queue", "not-an-id").returncode == 64
-    done = mta.postern("forecast")
+    done = mta.postern("doctor")
     assert done.returncode == 64 and "not available in this version" in done.stderr
     for command in ["check", "run", "start", "stop", "reload", "restart", "status", "queue", "retry", "hold", "release", "delete"]:
         done = mta.postern(command, "--help")
