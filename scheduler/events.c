@@ -99,45 +99,83 @@ static void put_seconds(struct buf *out, int64_t ms)
 	buf_put_str(out, digits);
 }
 
-static void put_tail(struct buf *text, const struct outcome_line *l)
+/* What the line's tail and the JSON form say alike. */
+struct outcome_words {
+	struct buf text, address, reply, delay, delays, next;
+	char attempt[12];
+};
+
+static void words_make(struct outcome_words *w, const struct record *r, const struct outcome_line *l)
 {
-	if (*l->server)
-		buf_printf(text, ", server=%s", l->server);
-	buf_printf(text, "%sattempt=%u", *l->server ? " " : ", ", l->attempt);
-	if (l->next.ms) {
-		buf_put_str(text, " next=");
-		clock_format_rfc3339(text, l->next);
-	}
+	int64_t arrived = (int64_t)(r->id >> 12) / 1000, age = clock_wall().ms - arrived;
+
+	buf_init(&w->text, 4096);
+	buf_init(&w->address, 1024);
+	buf_init(&w->reply, 2048);
+	buf_init(&w->delay, 64);
+	buf_init(&w->delays, 128);
+	buf_init(&w->next, 64);
+	text_escape(&w->address, slice_of(l->address), 900);
+	text_escape(&w->reply, l->text, 1800);
+	put_seconds(&w->delay, age);
+	put_seconds(&w->delays, r->known.ms - arrived);
+	buf_put_char(&w->delays, '/');
+	put_seconds(&w->delays, arrived + age - r->known.ms);
+	buf_put_str(&w->delays, "/0/0");
+	snprintf(w->attempt, sizeof(w->attempt), "%u", l->attempt);
+	if (l->next.ms)
+		clock_format_rfc3339(&w->next, l->next);
+}
+
+static void words_release(struct outcome_words *w)
+{
+	buf_release(&w->text);
+	buf_release(&w->address);
+	buf_release(&w->reply);
+	buf_release(&w->delay);
+	buf_release(&w->delays);
+	buf_release(&w->next);
 }
 
 static void log_outcome(const struct record *r, const struct outcome_line *l)
 {
+	struct outcome_words w;
 	char id[SPOOL_ID_TEXT];
-	struct buf text, address, reply, delay;
-	int64_t arrived = (int64_t)(r->id >> 12) / 1000, age = clock_wall().ms - arrived;
 
 	spool_id_format(r->id, id);
-	buf_init(&text, 4096);
-	buf_init(&address, 1024);
-	buf_init(&reply, 2048);
-	buf_init(&delay, 64);
-	text_escape(&address, slice_of(l->address), 900);
-	text_escape(&reply, l->text, 1800);
-	put_seconds(&delay, age);
-	buf_printf(&text, "to=<%s>, relay=%s, delay=%s, delays=", buf_text(&address), l->relay, buf_text(&delay));
-	put_seconds(&text, r->known.ms - arrived);
-	buf_put_char(&text, '/');
-	put_seconds(&text, arrived + age - r->known.ms);
-	buf_printf(&text, "/0/0, dsn=%s, status=%s (%s)", l->dsn, l->status, buf_text(&reply));
-	put_tail(&text, l);
-	log_message(id, "outcome", buf_text(&text),
-		    (const char *const[]){ "to", buf_text(&address), "relay", l->relay, "delay", buf_text(&delay),
-					   "dsn", l->dsn, "status", l->status, "reply", buf_text(&reply), "server",
-					   l->server, NULL });
-	buf_release(&text);
-	buf_release(&address);
-	buf_release(&reply);
-	buf_release(&delay);
+	words_make(&w, r, l);
+	buf_printf(&w.text, "to=<%s>, relay=%s, delay=%s, delays=%s, dsn=%s, status=%s (%s), ", buf_text(&w.address),
+		   l->relay, buf_text(&w.delay), buf_text(&w.delays), l->dsn, l->status, buf_text(&w.reply));
+	if (*l->server)
+		buf_printf(&w.text, "server=%s ", l->server);
+	buf_printf(&w.text, "attempt=%s", w.attempt);
+	if (l->next.ms)
+		buf_printf(&w.text, " next=%s", buf_text(&w.next));
+
+	const char *pairs[] = { "to",
+				buf_text(&w.address),
+				"relay",
+				l->relay,
+				"delay",
+				buf_text(&w.delay),
+				"delays",
+				buf_text(&w.delays),
+				"dsn",
+				l->dsn,
+				"status",
+				l->status,
+				"text",
+				buf_text(&w.reply),
+				"server",
+				l->server,
+				"attempt",
+				w.attempt,
+				l->next.ms ? "next" : NULL,
+				buf_text(&w.next),
+				NULL };
+
+	log_message(id, "outcome", buf_text(&w.text), pairs);
+	words_release(&w);
 }
 
 static void tell_pending(struct scheduler *s, const struct record *r, const struct outcome_line *template)

@@ -1,5 +1,6 @@
 """A message dropped into the spool arrives: through real servers, by direct delivery, later, elsewhere, or as a bounce."""
 import email
+import json
 import random
 import re
 import subprocess
@@ -282,7 +283,7 @@ def test_bounce_reaches_the_sender(mta, sink):
     assert set(recipients) == {"nobody@there.example", "nobody2@there.example"}
     assert all(part["Action"] == "failed" and part["Status"] == "5.1.1" for part in recipients.values())
     assert "no such user here" in text and "<1@here.example>" in original.as_string()
-    assert len(mta.grep("status=bounced")) == 2
+    assert len(mta.wait_log("status=bounced", 2)) == 2  # told once they are recorded: the report may be faster
     mta.wait_empty()
 
 
@@ -349,3 +350,15 @@ def test_pflogsumm_counts_right(mta, sink):
     text = subprocess.run(["pflogsumm", "--syslog-name=postern", mta.log_path], capture_output=True, text=True, check=True).stdout
     count = {name: int(number) for number, name in re.findall(r"^\s*(\d+)\s+(received|delivered|deferred|bounced)\b", text, re.M)}
     assert count == {"received": 16, "delivered": 16, "deferred": 3, "bounced": 3}, text
+
+
+def test_json_log_has_the_fields_of_the_text_form_whoever_writes_it(mta):
+    """Nobody listens: the scheduler tells the outcome; with the same names as smtpout's."""
+    mta.start('log-format = "json"\nserver "out" { method = relay host = "%s" port = 2525 tls = none }\n' % free_address())
+    mta.drop("From: a@here.example\nTo: b@there.example\n\nhello\n")
+    line = json.loads(mta.wait_log('"status":"deferred"')[0])
+    assert line["program"] == "scheduler" and line["event"] == "outcome" and line["queue_id"]
+    assert {"time", "host", "pid", "to", "relay", "delay", "delays", "dsn", "text", "server", "attempt", "next"} <= set(line)
+    assert line["to"] == "b@there.example" and line["server"] == "out" and line["attempt"] == 1
+    assert len(line["delays"].split("/")) == 4 and line["next"].endswith("Z")
+    assert "refused" in line["text"]
