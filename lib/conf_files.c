@@ -30,12 +30,12 @@ static bool is_told(const struct files *f, const void *field)
 }
 
 /* At the option's line; a default that is wrong on this host has none, but every mistake has the same form. */
-#define wrong(f, field, option, ...)                                                                            \
-	do {                                                                                                    \
-		unsigned line_ = conf_line((f)->conf, field);                                                   \
-                                                                                                                \
-		if (is_told(f, field))                                                                          \
-			conf_mistake_add((f)->report, line_ ? line_ : 1, option, __VA_ARGS__);                  \
+#define wrong(f, field, option, ...)                                                           \
+	do {                                                                                   \
+		unsigned line_ = conf_line((f)->conf, field);                                  \
+                                                                                               \
+		if (is_told(f, field))                                                         \
+			conf_mistake_add((f)->report, line_ ? line_ : 1, option, __VA_ARGS__); \
 	} while (0)
 
 /* The name of a file system that does not keep what it is told, or NULL. */

@@ -128,8 +128,8 @@ struct conf_reader {
 	struct conf *conf;
 	struct conf_report report;
 	bool is_all_available; /* for tests: pretends that every row says NOW */
-	bool wants_files;      /* where there are mistakes, tell those about files too: the caller will not come to it */
-	char *folder;          /* absolute, of the file: base of relative paths */
+	bool wants_files; /* where there are mistakes, tell those about files too: the caller will not come to it */
+	char *folder;     /* absolute, of the file: base of relative paths */
 };
 
 /*

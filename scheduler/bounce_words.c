@@ -24,7 +24,8 @@ static const struct {
 	{ "5.3.4", "The message is too large. Make it smaller, for example by sending a link to large files." },
 	{ "5.4.4", "Check what follows the @ for typing mistakes: no such domain takes mail." },
 	{ "5.4.6", "The mail servers of that domain cannot be used. Its administrator has to correct this." },
-	{ "5.6.7", "The address has letters that the recipient's mail server cannot take. Ask for one in plain letters." },
+	{ "5.6.7",
+	  "The address has letters that the recipient's mail server cannot take. Ask for one in plain letters." },
 	{ "5.6.", "The form of the message was not accepted. Try plain text, without attachments." },
 	{ "5.7.",
 	  "Refused as a matter of policy, not because of the address. What was said may tell why; else ask your mail "

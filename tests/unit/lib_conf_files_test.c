@@ -245,12 +245,8 @@ static void every_kind_of_mistake_is_told_in_one_go(void **state)
 				   "server \"d\" { host = h tls-client-cert = \"none.pem\" }\n"
 				   "server \"b\" { host = h }\n";
 	static const char *const WANT[] = {
-		":1: colour: unknown option",
-		":2: workers: \"-3\" is not",
-		":3: reply-rules: ",
-		":4: host: server \"b\" needs one",
-		":5: password-file: ",
-		":6: tls-client-cert: ",
+		":1: colour: unknown option",         ":2: workers: \"-3\" is not", ":3: reply-rules: ",
+		":4: host: server \"b\" needs one",   ":5: password-file: ",        ":6: tls-client-cert: ",
 		":7: server: \"b\" is defined twice",
 	};
 	char dir[] = "/tmp/conf-all-XXXXXX";
