@@ -117,8 +117,8 @@ static int64_t live(struct ledger *ledger, struct permits *permits, const struct
 
 		for (unsigned i = 0; i < 3; i++) {
 			uint32_t messages = left[i] < 100 ? left[i] : 100;
-			struct permit_wish wish = { slice_of(mail[i].scopes ? mail[i].scopes : ""), CLASS_USUAL, messages,
-						    messages * mail[i].each, mail[i].each };
+			struct permit_wish wish = { slice_of(mail[i].scopes ? mail[i].scopes : ""), CLASS_USUAL,
+						    messages, messages * mail[i].each, mail[i].each };
 			struct settlement s = { { 0 }, { 0 } };
 			struct permit permit;
 			uint32_t sent;
