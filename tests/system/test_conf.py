@@ -70,7 +70,7 @@ route "r" { servers = { "nobody" } }
 """)
     assert status == 78
     assert [(line, option) for line, option, _ in mistakes] == [
-        (1, "workers"), (2, "hostnam"), (4, "max-age"), (5, "max-age"), (8, "prot"), (9, "limits"),
+        (1, "workers"), (2, "hostnam"), (4, "max-age"), (5, "max-age"), (7, "host"), (8, "prot"), (9, "limits"),
         (12, "server"), (13, "servers")]
     assert all(text for _, _, text in mistakes)
     assert 'did you mean "hostname"?' in mistakes[1][2]
