@@ -369,6 +369,33 @@ void finish_warn(struct scheduler *s, struct record *r)
 	record_list_release(&list);
 }
 
+void finish_tell_failed(struct scheduler *s, struct record *r)
+{
+	struct report report;
+	char path[SPOOL_PATH_MAX];
+	bool has_failed = false;
+	uint64_t id;
+
+	for (unsigned i = 0; i < r->rcpt_count; i++)
+		has_failed |= r->rcpt[i].state == RCPT_BOUNCED;
+	if (!has_failed || !*r->sender) /* without a sender it is the postmaster's, in one report at the end */
+		return;
+	if (report_open(&report, s, r->id) == SOURCE_OPEN)
+		report_add(&report, r, BOUNCE_FAILED, false);
+	if (report.count > 0) {
+		id = new_id(s);
+		spool_incoming_path(id, path);
+		if (report_write(&report, id, (struct wall){ 0 })) {
+			for (unsigned i = 0; i < r->rcpt_count; i++)
+				if (r->rcpt[i].state == RCPT_BOUNCED)
+					r->rcpt[i].state = RCPT_TOLD;
+			event_bounced(s, r->id, id);
+			intake_admit(s, id, path, false);
+		}
+	}
+	report_close(&report);
+}
+
 /* --- after the sync --- */
 
 static void write_all_reports(struct scheduler *s)

@@ -7,6 +7,11 @@
 void finish_delivery(struct scheduler *s, struct record *r, entry_index i);
 /* Every group of the message is final: a report first if one is due, then done. */
 void finish_message(struct scheduler *s, uint64_t id);
+/*
+ * The delivery waits for another attempt while some recipients have failed for good: their sender hears of it now, not
+ * when the last of the others is final. Marks them; the caller records it.
+ */
+void finish_tell_failed(struct scheduler *s, struct record *r);
 /* A delay notice to the sender, if one may be sent, for all deliveries of the message that wait; marks them. */
 void finish_warn(struct scheduler *s, struct record *r);
 /* Its record (with this group number) says done. why: for the log; NULL: said before a restart. */

@@ -150,6 +150,7 @@ static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i,
 	r->due.ms = wall.ms + (int64_t)wait_ms;
 	for (unsigned k = 0; k < r->rcpt_count; k++)
 		r->rcpt[k].is_temporary_seen = false;
+	finish_tell_failed(s, r);
 	if (is_warning_due(s, r))
 		finish_warn(s, r);
 	put_or_fail(s, r);

@@ -205,7 +205,7 @@ static bool take_rcpts(struct reader *r, struct record *out)
 		rcpt->is_temporary_seen = take_be(r, 1) != 0;
 		rcpt->outcome = (uint8_t)take_be(r, 1);
 		rcpt->address = take_string(r);
-		if (r->failed || rcpt->state < RCPT_PENDING || rcpt->state > RCPT_EXPIRED) {
+		if (r->failed || rcpt->state < RCPT_PENDING || rcpt->state > RCPT_TOLD) {
 			out->rcpt_count++; /* so that record_free() sees this one's address */
 			return false;
 		}

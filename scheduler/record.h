@@ -18,7 +18,8 @@ enum record_state {
 	RECORD_DONE   /* the message may be unlinked; nothing else is kept */
 };
 
-enum rcpt_state { RCPT_PENDING = 1, RCPT_DELIVERED, RCPT_BOUNCED, RCPT_EXPIRED };
+/* TOLD: bounced, and the sender has had a report of it while others were still to be tried. */
+enum rcpt_state { RCPT_PENDING = 1, RCPT_DELIVERED, RCPT_BOUNCED, RCPT_EXPIRED, RCPT_TOLD };
 
 enum record_flags {
 	RECORD_WARNED = 1,         /* the sender had a delay notice */

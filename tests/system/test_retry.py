@@ -381,3 +381,27 @@ def test_a_broken_domain_keeps_its_waits(mta, zone, server):
         mta.drop(letter(to=f"b@d{i}.example", ident=str(i)))
         srv.wait(i + 1)
     assert len(mta.grep("status=deferred")) == 1
+
+
+def test_the_sender_hears_of_a_failure_while_others_are_still_tried(mta):
+    """One recipient does not exist, another is deferred for long: one report at once, and none about the first at the end."""
+    from fake_smtp import Server
+
+    def rcpt(address):
+        return "550 5.1.1 nobody here" if "bad" in address else "451 4.3.0 later" if "slow" in address else None
+
+    def script(s):
+        s.say("220 fake.example ESMTP")
+        s.serve(rcpt=rcpt)
+
+    with Server(script) as server:
+        mta.start('retry { after = { "2s", "1h" } max-age = "4s" warn-after = "0s" }\n' + relay("out", server))
+        mta.drop(letter(envelope_to=["good@there.example", "bad@there.example", "slow@there.example"]))
+        reports = wait_until(lambda: [m for m in server.messages if m.mail.startswith("<>")], 10)
+        assert mta.grep("status=deferred") and mta.queue()[0]["recipients"][0]["address"] == "slow@there.example"
+        assert b"bad@there.example" in reports[0].data and b"Final-Recipient: rfc822; slow" not in reports[0].data
+        mta.kill("scheduler")
+        mta.wait_empty(30)
+        reports = [m for m in server.messages if m.mail.startswith("<>")]
+        assert len(reports) == 2
+        assert b"Final-Recipient: rfc822; slow" in reports[1].data and b"Final-Recipient: rfc822; bad" not in reports[1].data
