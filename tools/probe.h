@@ -29,6 +29,7 @@ struct probe {
 		pop; /* POP3 before SMTP as a server to connect to; its pop.is_set says whether there is any */
 	struct steps steps;
 	char *sender, *rcpt; /* as they go on the wire */
+	bool is_rewritten;   /* sender is the server's rewrite-sender */
 	const char *domain;  /* of rcpt */
 	bool is_rehearsal;
 	struct tls_policy *policy, *pop_policy;     /* NULL: no TLS */

@@ -15,6 +15,7 @@
 #include "lib/idn.h"
 #include "lib/log.h"
 #include "lib/plan.h"
+#include "lib/rewrite.h"
 #include "tools/probe.h"
 #include <getopt.h>
 #include <signal.h>
@@ -127,12 +128,25 @@ static struct conf *read_conf(const char *path)
 	return conf;
 }
 
+/* As mail would go: what the server insists on stands in envelope and From. */
+static int rewrite_sender(struct probe *p)
+{
+	if (!rewrite_applies(p->server, slice_of(p->sender)))
+		return 0;
+	free(p->sender);
+	p->sender = NULL;
+	p->is_rewritten = true;
+	return read_address("rewrite-sender", p->server->rewrite_sender, false, &p->sender);
+}
+
 static int prepare(struct probe *p, const struct wish *w)
 {
 	int status = find_server(p, w->server);
 
 	if (status == 0)
 		status = read_address("--from", w->from, true, &p->sender);
+	if (status == 0)
+		status = rewrite_sender(p);
 	if (status == 0)
 		status = read_address("--to", w->to, false, &p->rcpt);
 	if (status == 0)
@@ -151,6 +165,17 @@ static void warn_of_exclusion(struct probe *p)
 		return;
 	text = xasprintf("exclude-domains has %s: mail for %s does not go through this server but in this test",
 			 pattern, p->domain);
+	steps_put(&p->steps, STEP_ADVICE, "settings", -1, text);
+	free(text);
+}
+
+static void tell_of_rewriting(struct probe *p)
+{
+	char *text;
+
+	if (!p->is_rewritten)
+		return;
+	text = xasprintf("the sender becomes %s: rewrite-sender", p->sender);
 	steps_put(&p->steps, STEP_ADVICE, "settings", -1, text);
 	free(text);
 }
@@ -202,6 +227,7 @@ static int run(struct probe *p)
 		return status;
 	}
 	warn_of_exclusion(p);
+	tell_of_rewriting(p);
 	return finish(p, try_hosts(p));
 }
 

@@ -188,3 +188,12 @@ server "direct" { method = direct }
     assert "    the sender stays: allowed-senders has ok.example\n" in words
     words = mta.postern("route", "<>", "b@there.example", check=True).stdout
     assert words.count("    the sender stays: the null sender is never rewritten\n") == 2
+
+
+def test_postern_test_sends_as_mail_would_go(mta, server):
+    isp = server(serving(*ALL))
+    mta.configure(f'server "isp" {{ host = "{isp.address}" port = {isp.port} {INSIST} }}\n')
+    done = mta.postern("test", "isp", "--from", "a@here.example", "--to", "b@there.example", check=True)
+    message, = isp.wait(1)
+    assert message.mail.startswith("<me@isp.example>") and b"From: <me@isp.example>\r\n" in message.data
+    assert "the sender becomes me@isp.example" in done.stdout
