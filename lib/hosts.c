@@ -208,6 +208,8 @@ static void take_dane(struct cursor *c, struct hosts *hosts, struct host *h)
 	size_t len;
 
 	take_name(c, h->tlsa_base);
+	if (strcmp(h->tlsa_base, h->name) == 0)
+		c->failed = true; /* is written as none: one list has one form */
 	if (h->tlsa_base[0] == '\0')
 		memcpy(h->tlsa_base, h->name, sizeof(h->tlsa_base));
 	len = take_u16(c);

@@ -212,6 +212,7 @@ static void test_damage(void **state UNUSED)
 		{ "TLSA records of no use", "\1\0\12\3\1a\0", 7, true },
 		{ "both kinds of TLSA records", "\1\0\12\6\1a\0\0\0\6\3\1\0\0\1x", 16, false },
 		{ "a TLSA record", "\1\0\12\4\1a\0\0\0\6\3\1\0\0\1x", 16, true },
+		{ "a TLSA base that is the name", "\1\0\12\4\1a\0\1a\0\6\3\1\0\0\1x", 17, false },
 		{ "no TLSA record", "\1\0\12\4\1a\0\0\0\0", 10, false },
 		{ "a TLSA record that ends early", "\1\0\12\4\1a\0\0\0\6\3\1\0\0\2x", 16, false },
 		{ "a TLSA record and half a one", "\1\0\12\4\1a\0\0\0\10\3\1\0\0\1x\3\1", 18, false },
