@@ -8,11 +8,11 @@ enum { ADDRESS_MAX = 320, ADDRESS_DOMAIN_MAX = 255, ADDRESS_LABEL_MAX = 63 };
 
 enum address_result {
 	ADDRESS_OK,
-	ADDRESS_EMPTY,         /* "<>": the null sender */
+	ADDRESS_EMPTY, /* "<>": the null sender */
 	ADDRESS_BAD_SYNTAX,
 	ADDRESS_TOO_LONG,
-	ADDRESS_NO_DOMAIN,     /* bare "user" */
-	ADDRESS_BAD_CHARACTER  /* control byte, NUL, blank, invalid UTF-8 */
+	ADDRESS_NO_DOMAIN,    /* bare "user" */
+	ADDRESS_BAD_CHARACTER /* control byte, NUL, blank, invalid UTF-8 */
 };
 
 const char *address_error(enum address_result result); /* plain words: "the part after @ is missing" */

@@ -145,7 +145,8 @@ struct conf_errors {
 };
 
 void conf_errors_release(struct conf_errors *e);
-void conf_errors_move(struct conf_errors *to, struct conf_errors *from); /* behind those there are; `from` is empty then */
+void conf_errors_move(struct conf_errors *to,
+		      struct conf_errors *from); /* behind those there are; `from` is empty then */
 
 /*
  * Reads `path` (a regular file) or, when fd >= 0, that descriptor's content under the name `path`. Returns a
@@ -154,8 +155,8 @@ void conf_errors_move(struct conf_errors *to, struct conf_errors *from); /* behi
  */
 struct conf *conf_read(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
 /*
- * As conf_read(), and what it names is checked as by conf_check_files(): where there are mistakes of both kinds, all are
- * told in one go.
+ * As conf_read(), and what it names is checked as by conf_check_files(): where there are mistakes of both kinds, all
+ * are told in one go.
  */
 struct conf *conf_read_all(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
 /* What the configuration names: spool, password files and their modes, certificates, users and groups (as root). */
@@ -164,8 +165,8 @@ void conf_free(struct conf **c);
 /* The file's accepted text, for the snapshot that children read. NULL with errors when unreadable. */
 char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors) MUST_CHECK;
 /*
- * Overwrites the passwords in such a text, in place, with as many letters: all else, lines too, stays as it was. The text
- * is one that conf_read() accepts.
+ * Overwrites the passwords in such a text, in place, with as many letters: all else, lines too, stays as it was. The
+ * text is one that conf_read() accepts.
  */
 void conf_blank_secrets(char *text, size_t len);
 /* The line that set `field` (a member of c, of one of its servers ...), 0 when it has its default. */
@@ -183,5 +184,5 @@ bool conf_presets_format(struct buf *out, const char *name) MUST_CHECK;
  */
 uint32_t conf_server_key(const struct conf_server *s);
 int conf_find_server_key(const struct conf *c, uint32_t key);
-const char *conf_default_path(void);                           /* "/etc/postern/postern.conf", set at build time */
+const char *conf_default_path(void); /* "/etc/postern/postern.conf", set at build time */
 #endif

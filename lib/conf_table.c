@@ -40,8 +40,8 @@ const unsigned conf_option_count = ARRAY_LEN(conf_options);
 _Static_assert(ARRAY_LEN(conf_options) <= 256, "conf_scan's table of what was seen is too small");
 
 const struct conf_preset conf_presets[] = {
-#define COUNTED true
-#define FREE    false
+#define COUNTED                                                true
+#define FREE                                                   false
 #define PRESET(name, host, port, limits, connections, refused) { name, host, port, limits, connections, refused },
 #include "lib/conf_presets.def"
 #undef PRESET

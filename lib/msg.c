@@ -118,12 +118,12 @@ static void finish(struct packet *p)
 }
 
 #define PUT_FIELD(type, name, max) put_##type(p, m->name, max);
-#define ENCODE(id, NAME, name, from, to, purpose)                                                                      \
-	void msg_encode_##name(struct packet *p, const struct msg_head *head, const struct msg_##name *m)              \
-	{                                                                                                              \
-		(void)m;                                                                                               \
-		begin(p, head, MSG_##NAME);                                                                            \
-		MSG_FIELDS_##NAME(PUT_FIELD) finish(p);                                                                \
+#define ENCODE(id, NAME, name, from, to, purpose)                                                         \
+	void msg_encode_##name(struct packet *p, const struct msg_head *head, const struct msg_##name *m) \
+	{                                                                                                 \
+		(void)m;                                                                                  \
+		begin(p, head, MSG_##NAME);                                                               \
+		MSG_FIELDS_##NAME(PUT_FIELD) finish(p);                                                   \
 	}
 MSG_LIST(ENCODE)
 
@@ -211,21 +211,21 @@ static void get_u64v(struct cursor *c, struct msg_u64v *out, unsigned max)
 }
 
 #define GET_FIELD(type, name, max) get_##type(&c, &m->name, max);
-#define DECODE(id, NAME, name, from, to, purpose)                                                                      \
-	bool msg_decode_##name(const struct packet *p, struct msg_##name *m)                                           \
-	{                                                                                                              \
-		struct cursor c = { p->bytes + MSG_HEAD_BYTES, p->bytes + p->len, p->len < MSG_HEAD_BYTES };           \
-                                                                                                                       \
-		(void)m;                                                                                               \
-		MSG_FIELDS_##NAME(GET_FIELD) return !c.failed && c.at == c.end;                                        \
+#define DECODE(id, NAME, name, from, to, purpose)                                                            \
+	bool msg_decode_##name(const struct packet *p, struct msg_##name *m)                                 \
+	{                                                                                                    \
+		struct cursor c = { p->bytes + MSG_HEAD_BYTES, p->bytes + p->len, p->len < MSG_HEAD_BYTES }; \
+                                                                                                             \
+		(void)m;                                                                                     \
+		MSG_FIELDS_##NAME(GET_FIELD) return !c.failed && c.at == c.end;                              \
 	}
 MSG_LIST(DECODE)
 
 const char *msg_name(uint8_t type)
 {
 	switch (type) {
-#define NAME_CASE(id, NAME, name, from, to, purpose)                                                                   \
-	case id:                                                                                                       \
+#define NAME_CASE(id, NAME, name, from, to, purpose) \
+	case id:                                     \
 		return #NAME;
 		MSG_LIST(NAME_CASE)
 	default:
@@ -252,10 +252,10 @@ bool msg_decode_any(const struct packet *p)
 	if (!msg_decode_head(p, &head))
 		return false;
 	switch (head.type) {
-#define DECODE_CASE(id, NAME, name, from, to, purpose)                                                                 \
-	case id: {                                                                                                     \
-		struct msg_##name m;                                                                                   \
-		return msg_decode_##name(p, &m);                                                                       \
+#define DECODE_CASE(id, NAME, name, from, to, purpose) \
+	case id: {                                     \
+		struct msg_##name m;                   \
+		return msg_decode_##name(p, &m);       \
 	}
 		MSG_LIST(DECODE_CASE)
 	default:

@@ -7,15 +7,7 @@
 /* One packet is one message: PIPE_BUF bytes are written and read atomically on an O_DIRECT pipe. */
 enum { MSG_PACKET_MAX = 4096, MSG_HEAD_BYTES = 20 };
 
-enum proc_role {
-	ROLE_MASTER,
-	ROLE_PICKUP,
-	ROLE_SCHEDULER,
-	ROLE_RESOLVER,
-	ROLE_LIMITER,
-	ROLE_SMTPOUT,
-	ROLE_COUNT
-};
+enum proc_role { ROLE_MASTER, ROLE_PICKUP, ROLE_SCHEDULER, ROLE_RESOLVER, ROLE_LIMITER, ROLE_SMTPOUT, ROLE_COUNT };
 
 const char *role_name(enum proc_role role); /* "pickup" and so on */
 
@@ -46,7 +38,7 @@ enum resolve_status {
 enum failure_cause {
 	FAILURE_NONE,
 	FAILURE_DNS,
-	FAILURE_CONNECT,    /* refused, unreachable, timed out */
+	FAILURE_CONNECT, /* refused, unreachable, timed out */
 	FAILURE_TLS,
 	FAILURE_AUTH,
 	FAILURE_GREETING,   /* banner or EHLO refused */
@@ -102,10 +94,10 @@ typedef struct msg_u32v msg_type_u32v;
 typedef struct msg_u64v msg_type_u64v;
 
 /* struct msg_deliver { uint32_t session; ... }: one per message; slices and vectors are borrowed. */
-#define MSG_STRUCT_FIELD(type, name, max)                 msg_type_##type name;
-#define MSG_STRUCT(id, NAME, name, from, to, purpose)                                                                  \
-	struct msg_##name {                                                                                            \
-		MSG_FIELDS_##NAME(MSG_STRUCT_FIELD) char end_[0];                                                      \
+#define MSG_STRUCT_FIELD(type, name, max) msg_type_##type name;
+#define MSG_STRUCT(id, NAME, name, from, to, purpose)             \
+	struct msg_##name {                                       \
+		MSG_FIELDS_##NAME(MSG_STRUCT_FIELD) char end_[0]; \
 	};
 MSG_LIST(MSG_STRUCT)
 #undef MSG_STRUCT
@@ -124,15 +116,16 @@ struct packet {
 
 /*
  * msg_encode_deliver(packet, head, msg): head->type is set for you. A message whose fields exceed their maxima or the
- * packet is our bug. msg_decode_deliver(packet, msg): false when anything is short, long, over its maximum or left over.
+ * packet is our bug. msg_decode_deliver(packet, msg): false when anything is short, long, over its maximum or left
+ * over.
  */
-#define MSG_PROTOTYPES(id, NAME, name, from, to, purpose)                                                              \
-	void msg_encode_##name(struct packet *p, const struct msg_head *head, const struct msg_##name *m);             \
+#define MSG_PROTOTYPES(id, NAME, name, from, to, purpose)                                                  \
+	void msg_encode_##name(struct packet *p, const struct msg_head *head, const struct msg_##name *m); \
 	bool msg_decode_##name(const struct packet *p, struct msg_##name *m) MUST_CHECK;
 MSG_LIST(MSG_PROTOTYPES)
 #undef MSG_PROTOTYPES
 
 bool msg_decode_head(const struct packet *p, struct msg_head *head) MUST_CHECK; /* magic, version, known type, length */
-const char *msg_name(uint8_t type);                                           /* "DELIVER"; "?" when unknown */
-bool msg_decode_any(const struct packet *p);                                  /* head and body: fuzzing, tests */
+const char *msg_name(uint8_t type);                                             /* "DELIVER"; "?" when unknown */
+bool msg_decode_any(const struct packet *p);                                    /* head and body: fuzzing, tests */
 #endif

@@ -82,7 +82,8 @@ bool plan_needs_addresses(const struct conf *conf)
 
 bool plan_equal(const struct plan *a, const struct plan *b)
 {
-	return a->route == b->route && a->count == b->count && memcmp(a->server, b->server, a->count * sizeof(a->server[0])) == 0;
+	return a->route == b->route && a->count == b->count &&
+	       memcmp(a->server, b->server, a->count * sizeof(a->server[0])) == 0;
 }
 
 bool plan_has_direct(const struct plan *p, const struct conf *conf)

@@ -28,8 +28,8 @@ enum dsn_notify { NOTIFY_UNSET = 0, NOTIFY_NEVER = 1, NOTIFY_FAILURE = 2, NOTIFY
 
 struct queuefile_rcpt {
 	struct slice address;
-	struct slice orcpt;    /* "rfc822;..." as submitted; empty: none */
-	unsigned notify;       /* enum dsn_notify bits */
+	struct slice orcpt; /* "rfc822;..." as submitted; empty: none */
+	unsigned notify;    /* enum dsn_notify bits */
 };
 
 /* The header, parsed. Slices point into `text`, which the struct owns. */
@@ -51,8 +51,8 @@ struct queuefile {
 
 enum queuefile_result {
 	QUEUEFILE_OK,
-	QUEUEFILE_IO,      /* errno says; try again later */
-	QUEUEFILE_DAMAGED  /* not ours, checksum wrong, END mark missing: hold it, tell the operator */
+	QUEUEFILE_IO,     /* errno says; try again later */
+	QUEUEFILE_DAMAGED /* not ours, checksum wrong, END mark missing: hold it, tell the operator */
 };
 
 /* Writes the header text for a message of qf->size_bytes that will follow; out->failed when too long. */

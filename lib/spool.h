@@ -1,7 +1,7 @@
 /* spool.h - where messages live on disk, their states, and their ids.
  *
  * S0 dropped   drop/NAME                      -> rename to incoming/ID                      pickup
- * S1 claimed   incoming/ID, dropper's file    -> checked copy written as incoming/ID.new, fsynced, renamed over ID  pickup
+ * S1 claimed   incoming/ID, dropper's file    -> checked copy in incoming/ID.new, fsynced, renamed over ID    pickup
  * S2 accepted  incoming/ID, ours: mode 0740, the owner-execute bit says complete
  *                                             -> directory fsynced, announced, record committed               scheduler
  * S3 known     + record in db/queue           -> rename to queue/XX/ID                                        scheduler
@@ -18,8 +18,8 @@
 #include <sys/stat.h>
 
 enum {
-	SPOOL_ID_TEXT = 14,       /* 13 characters 0-9A-V and NUL */
-	SPOOL_PATH_MAX = 40,      /* "queue/XX/ID" relative to the spool and NUL */
+	SPOOL_ID_TEXT = 14,         /* 13 characters 0-9A-V and NUL */
+	SPOOL_PATH_MAX = 40,        /* "queue/XX/ID" relative to the spool and NUL */
 	SPOOL_COMPLETE_MODE = 0740, /* S2 and later */
 	SPOOL_SHARDS = 256
 };
@@ -44,10 +44,10 @@ struct spool_owners {
 };
 
 /*
- * Makes what is missing and repairs modes: drop 3730 group drop-group, rejected 0700, incoming 2750 and queue + queue/XX
- * 2750 group smtp-group (setgid: files inherit it, so smtpout can read them), db db/queue db/limits history dead 0700,
- * run 0755 (owner stays root). The spool itself 0755. Never follows a symbolic link. Returns 0, or -1 with errno and
- * *what naming the path (static part of it).
+ * Makes what is missing and repairs modes: drop 3730 group drop-group, rejected 0700, incoming 2750 and queue +
+ * queue/XX 2750 group smtp-group (setgid: files inherit it, so smtpout can read them), db db/queue db/limits history
+ * dead 0700, run 0755 (owner stays root). The spool itself 0755. Never follows a symbolic link. Returns 0, or -1 with
+ * errno and *what naming the path (static part of it).
  */
 int spool_prepare(const char *spool, const struct spool_owners *owners, const char **what) MUST_CHECK;
 /* fsync of a directory; -1 with errno. */

@@ -15,7 +15,7 @@ struct table {
 };
 
 /* The object that holds `node` as its member. */
-#define TABLE_OBJECT(node, type, member) ((type *)(void *)((char *)(node) - offsetof(type, member)))
+#define TABLE_OBJECT(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 void table_init(struct table *t);
 void table_release(struct table *t); /* the objects are the caller's */

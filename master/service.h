@@ -43,9 +43,9 @@ enum service_action {
 };
 
 enum {
-	SERVICE_STABLE_MS = 1000,    /* who lived this long did not die of its start */
-	SERVICE_FREE_RESTARTS = 3,   /* deaths in a row after READY that are answered at once */
-	SERVICE_DELAY_MIN_MS = 1000, /* between later starts, doubling */
+	SERVICE_STABLE_MS = 1000,          /* who lived this long did not die of its start */
+	SERVICE_FREE_RESTARTS = 3,         /* deaths in a row after READY that are answered at once */
+	SERVICE_DELAY_MIN_MS = 1000,       /* between later starts, doubling */
 	SERVICE_DELAY_READY_MAX_MS = 4000, /* for who was ready each time: between two deaths it did some work */
 	SERVICE_DELAY_MAX_MS = 60000
 };

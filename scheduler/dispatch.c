@@ -1,9 +1,9 @@
 /* dispatch.c - the scheduler's turn: routes what is due, fills sessions, opens connections. */
 #include "scheduler/dispatch.h"
 #include "lib/log.h"
+#include "scheduler/gate.h"
 #include "scheduler/intake.h"
 #include "scheduler/job.h"
-#include "scheduler/gate.h"
 #include "scheduler/pause.h"
 #include "scheduler/permit.h"
 #include "scheduler/target.h"
@@ -121,7 +121,8 @@ static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct 
 		return LANE_PASSED;
 	if (l->state == LANE_PROBING && has_next && l->sessions + l->ready_count > 0)
 		return LANE_PASSED; /* one probe is enough */
-	if (has_next && lane_server(s, l)->on_limit == ON_LIMIT_NEXT && permit_is_server_full(permit_purse(s, l->server, e)))
+	if (has_next && lane_server(s, l)->on_limit == ON_LIMIT_NEXT &&
+	    permit_is_server_full(permit_purse(s, l->server, e)))
 		return LANE_PASSED;
 	if (l->state == LANE_DOWN)
 		l->state = LANE_PROBING;

@@ -8,8 +8,7 @@
 
 static const char *const STATUS[] = {
 	[DISPOSITION_SENT] = "sent",           [DISPOSITION_DEFERRED] = "deferred", [DISPOSITION_BOUNCED] = "bounced",
-	[DISPOSITION_PASSED_ON] = "passed-on", [DISPOSITION_IGNORED] = "ignored",
-	[DISPOSITION_AGAIN] = "again",
+	[DISPOSITION_PASSED_ON] = "passed-on", [DISPOSITION_IGNORED] = "ignored",   [DISPOSITION_AGAIN] = "again",
 };
 
 void event_arrived(struct scheduler *s, const struct queuefile *qf)

@@ -83,7 +83,8 @@ static bool is_worth_remembering(const struct scheduler *s, const struct lane *l
 
 void lane_collect(struct scheduler *s, struct lane *l)
 {
-	if (l->ready_count || l->asleep_count || l->sessions || l->is_dirty || l->is_wanting || is_worth_remembering(s, l))
+	if (l->ready_count || l->asleep_count || l->sessions || l->is_dirty || l->is_wanting ||
+	    is_worth_remembering(s, l))
 		return;
 	table_remove(&s->lanes, &l->node);
 	s->lane[l->index] = NULL;

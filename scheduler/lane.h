@@ -27,12 +27,12 @@ struct lane {
 	uint32_t index;
 	unsigned server;
 	const struct conf_destination *destination; /* settings of the domain or its MX hosts; NULL: none */
-	uint64_t site; /* 0 for a relay */
-	char *name;    /* the relay's host, or the domain that was first of this site: to find its hosts again */
+	uint64_t site;                              /* 0 for a relay */
+	char *name; /* the relay's host, or the domain that was first of this site: to find its hosts again */
 	enum lane_state state;
 	double window; /* connections that we dare, adapts to success and failure */
 	unsigned sessions, connecting;
-	struct session *session; /* list */
+	struct session *session;            /* list */
 	unsigned ready_count, asleep_count; /* entries; asleep: without a permit */
 	struct sender_queue *ring[PRIORITY_COUNT];
 	unsigned picks;        /* for the share of lower priorities */

@@ -42,9 +42,9 @@ static void put_time(struct buf *out, const char *key, int64_t ms)
 /* The purse in which it waits for a window to open; NULL: it does not. */
 static const struct purse *waits_for(struct scheduler *s, const struct entry *e, unsigned server)
 {
-	struct purse *p = e->place == ENTRY_LISTED && lane_at(s, e->blame) && lane_at(s, e->blame)->server == server ?
-				  permit_purse(s, server, e) :
-				  NULL;
+	struct purse *p = e->place == ENTRY_LISTED && lane_at(s, e->blame) && lane_at(s, e->blame)->server == server
+				  ? permit_purse(s, server, e)
+				  : NULL;
 
 	return p && p->blocked_until.ms ? p : NULL;
 }
@@ -480,8 +480,7 @@ static void ask_limits(struct scheduler *s, struct status_query *q)
 {
 	q->first_request = s->next_request + 1;
 	for (unsigned i = 0; i < s->conf->server_count; i++) {
-		struct msg_limit_query m = { .request = ++s->next_request,
-					     .scope = slice_of(s->conf->server[i].name) };
+		struct msg_limit_query m = { .request = ++s->next_request, .scope = slice_of(s->conf->server[i].name) };
 		struct msg_head head = channel_head(s->limiter);
 		struct packet p;
 

@@ -10,7 +10,8 @@ const struct reply_rule *react_find(const struct scheduler *s, unsigned server, 
 {
 	struct reply_facts f = { .code = code, .dsn = dsn };
 
-	/* What nobody said is not a reply: no connection, TLS, our own side. Of a server that was removed nothing is asked. */
+	/* What nobody said is not a reply: no connection, TLS, our own side. Of a server that was removed nothing is
+	 * asked. */
 	if (server >= s->conf->server_count)
 		return NULL;
 	f.server = &s->conf->server[server];
@@ -42,8 +43,8 @@ static bool has_word(struct slice text, const char *word)
 
 /*
  * The server is left alone. When the reply speaks of a quota, others used it, too, or we counted too little: the limit
- * that is nearest to its end is taken to be used up, so that mail waits until its window opens. Where POP opens the way,
- * a login is tried first.
+ * that is nearest to its end is taken to be used up, so that mail waits until its window opens. Where POP opens the
+ * way, a login is tried first.
  */
 static void pause_server(struct scheduler *s, unsigned server, uint64_t wait_ms, struct slice text)
 {

@@ -22,13 +22,13 @@
 #include "scheduler/gate.h"
 #include "scheduler/history.h"
 #include "scheduler/intake.h"
-#include "scheduler/limits.h"
 #include "scheduler/job.h"
+#include "scheduler/limits.h"
 #include "scheduler/load.h"
 #include "scheduler/operator.h"
 #include "scheduler/pause.h"
-#include "scheduler/refusal.h"
 #include "scheduler/permit.h"
+#include "scheduler/refusal.h"
 #include "scheduler/session.h"
 #include "scheduler/target.h"
 #include <stdlib.h>
@@ -395,7 +395,8 @@ static bool read_boards(struct scheduler *s)
 	return true;
 }
 
-/* The rules are files that the jail hides. master has checked them; what changed since then counts as far as it is right. */
+/* The rules are files that the jail hides. master has checked them; what changed since then counts as far as it is
+ * right. */
 static int before_jail(struct proc *p)
 {
 	struct conf_errors errors = { 0 };

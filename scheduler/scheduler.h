@@ -30,13 +30,13 @@ struct server_state {
 	unsigned connections; /* sessions of all its lanes, connecting and closing ones included */
 	unsigned waiting;     /* entries in the ready lists of its lanes */
 	struct counters count;
-	struct lane *wanting; /* ring of lanes with mail that wait for a connection slot */
-	uint32_t hold_counter_s;   /* how long it was held back in all, but for limits: age that does not count */
-	struct mono held_since;    /* while anything does: a pause */
+	struct lane *wanting;    /* ring of lanes with mail that wait for a connection slot */
+	uint32_t hold_counter_s; /* how long it was held back in all, but for limits: age that does not count */
+	struct mono held_since;  /* while anything does: a pause */
 	unsigned holds;
-	struct pause *pause;       /* NULL: not paused */
-	unsigned refusals;         /* of our login, in a row */
-	struct gate *gate; /* POP before SMTP; NULL: not needed so far */
+	struct pause *pause; /* NULL: not paused */
+	unsigned refusals;   /* of our login, in a row */
+	struct gate *gate;   /* POP before SMTP; NULL: not needed so far */
 };
 
 /* Our partners' numbers, see proc.h. */
@@ -58,7 +58,7 @@ struct worker {
 	unsigned sessions, in_flight;
 	uint32_t *acks; /* triples for REPORT_ACK, sent once the journal is durable */
 	unsigned ack_count, ack_room;
-	/* Found on its board when we started, and not accounted for by the worker (yet): whoever sent it may be dead. */
+	/* Found on its board when we started, and not accounted for by the worker yet: whoever sent it may be dead. */
 	struct suspect *suspects;
 	unsigned suspect_count, suspect_room;
 	struct scheduler *owner;
@@ -83,11 +83,11 @@ struct job {
 	uint16_t rcpts_sent;     /* recipients handed to the worker */
 	struct purse *purse;     /* whose permits it holds, until they are settled */
 	uint16_t permit_rcpts;
-	bool was_taken;          /* some recipient was delivered, or may have been */
-	bool is_unknown;         /* some recipient's outcome is unknown: no other server at once */
-	bool is_wait_fixed;      /* a rule said how long for the whole delivery */
-	bool goes_again;         /* what was said is not about this delivery: again, and no attempt was made */
-	bool is_outside;         /* sent through a server that is not on its list any more: others are still to be tried */
+	bool was_taken;     /* some recipient was delivered, or may have been */
+	bool is_unknown;    /* some recipient's outcome is unknown: no other server at once */
+	bool is_wait_fixed; /* a rule said how long for the whole delivery */
+	bool goes_again;    /* what was said is not about this delivery: again, and no attempt was made */
+	bool is_outside;    /* sent through a server that is not on its list any more: others are still to be tried */
 };
 
 /* A message whose last record says done: its file may go, then the record. */
@@ -123,13 +123,13 @@ struct scheduler {
 	struct table jobs, messages, sessions, targets, asked;
 	uint32_t next_session, next_request;
 
-	struct table purses;            /* of mail under limits, see permit.h */
+	struct table purses; /* of mail under limits, see permit.h */
 	struct purse *dirty_purses;
 	struct settlement *settlements; /* not answered yet */
-	struct mono speed_since; /* see limits_note_speed() */
+	struct mono speed_since;        /* see limits_note_speed() */
 	uint64_t speed_count;
-	double speed; /* recipients a second, 0: unknown */
-	bool is_adopting;               /* a new limiter does not know yet all that is under way */
+	double speed;     /* recipients a second, 0: unknown */
+	bool is_adopting; /* a new limiter does not know yet all that is under way */
 
 	struct table lanes, sender_queues;
 	struct lane **lane; /* by index, 1..lane_limit-1 */

@@ -13,10 +13,10 @@ struct target {
 	enum resolve_status status;
 	struct mono expires;
 	uint32_t request;
-	uint64_t site; /* identity of the MX set, and of the domain's own settings; TARGET_KNOWN */
+	uint64_t site;        /* identity of the MX set, and of the domain's own settings; TARGET_KNOWN */
 	uint16_t destination; /* 1 + index into conf.destination: settings of the domain or its MX hosts; 0: none */
-	char *text;    /* why not */
-	char *hosts;   /* encoded, lib/hosts.h */
+	char *text;           /* why not */
+	char *hosts;          /* encoded, lib/hosts.h */
 	size_t hosts_len;
 	entry_index waiting;  /* entries that wait for the answer (direct) */
 	bool is_sent;         /* the question is in the resolver's pipe */
