@@ -72,11 +72,15 @@ static int read_arguments(struct wish *w, int argc, char **argv)
 			return EXIT_STATUS_USAGE;
 		}
 	}
-	if (optind + 1 != argc)
-		return complain("takes one server's name: SERVER --from ADDRESS --to ADDRESS");
+	if (optind + 1 != argc) {
+		complain("takes one server's name: SERVER --from ADDRESS --to ADDRESS");
+		return EXIT_STATUS_USAGE;
+	}
 	w->server = argv[optind];
-	if (!w->from || !w->to)
-		return complain("--from ADDRESS and --to ADDRESS are needed");
+	if (!w->from || !w->to) {
+		complain("--from ADDRESS and --to ADDRESS are needed");
+		return EXIT_STATUS_USAGE;
+	}
 	return 0;
 }
 
