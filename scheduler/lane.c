@@ -175,6 +175,8 @@ static struct sender_queue *get_queue(struct scheduler *s, struct lane *l, entry
 static void drop_queue(struct scheduler *s, struct lane *l, struct sender_queue *q)
 {
 	ring_remove(ring_of(l, q), q);
+	if (q->is_asleep)
+		q->purse->asleep_count--;
 	table_remove(&s->sender_queues, &q->node);
 	permit_on_queue(q->purse, -1, 0);
 	free(q);
@@ -253,6 +255,7 @@ void lane_sleep(struct scheduler *s, struct lane *l)
 	ring_remove(&l->ring[q->priority], q);
 	q->is_asleep = true;
 	ring_add(&q->purse->asleep[q->priority], q);
+	q->purse->asleep_count++;
 	l->ready_count -= q->count;
 	l->asleep_count += q->count;
 }
@@ -262,6 +265,7 @@ void lane_wake(struct scheduler *s, struct sender_queue *q)
 	struct lane *l = lane_at(s, q->lane);
 
 	ring_remove(&q->purse->asleep[q->priority], q);
+	q->purse->asleep_count--;
 	q->is_asleep = false;
 	ring_add(&l->ring[q->priority], q);
 	l->asleep_count -= q->count;

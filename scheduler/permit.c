@@ -101,6 +101,8 @@ bool permit_take(struct scheduler *s, struct purse *p, struct job *job, unsigned
 	p->job_count++;
 	job->purse = p;
 	job->permit_rcpts = (uint16_t)rcpts;
+	if (p->permit_messages == 0)
+		mark_dirty(p); /* for those that sleep: serve_sleepers() */
 	return true;
 }
 
@@ -144,7 +146,7 @@ void permit_on_queue(struct purse *p, int queues, int entries)
 		return;
 	p->queue_count = (unsigned)((int)p->queue_count + queues);
 	p->waiting = (unsigned)((int)p->waiting + entries);
-	if (p->waiting == 0)
+	if (p->waiting == 0 || queues < 0)
 		mark_dirty(p);
 }
 
@@ -492,6 +494,20 @@ static bool is_of_use(const struct purse *p)
 	       p->permit_messages + p->permit_recipients > 0 || p->is_dirty;
 }
 
+/*
+ * Queues that sleep do not ask. When those that were woken took the last permit, or went away and left some, nobody but
+ * us would ever think of the others.
+ */
+static void serve_sleepers(struct scheduler *s, struct purse *p)
+{
+	if (p->asleep_count == 0 || p->blocked_until.ms)
+		return;
+	if (p->permit_messages == 0)
+		ask(s, p);
+	else if (p->asleep_count == p->queue_count)
+		wake(s, p);
+}
+
 void permit_turn(struct scheduler *s)
 {
 	struct purse *list, *p;
@@ -512,6 +528,7 @@ void permit_turn(struct scheduler *s)
 		settle_purse(s, p);
 		if (p->is_dirty) /* give_back() */
 			continue;
+		serve_sleepers(s, p);
 		if (p->is_ask_unsent)
 			send_ask(s, p);
 		if (!is_of_use(p))

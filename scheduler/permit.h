@@ -19,6 +19,7 @@ struct purse {
 	unsigned waiting;            /* entries that wait for permits, awake or asleep */
 	unsigned queue_count, job_count;
 	struct sender_queue *asleep[PRIORITY_COUNT]; /* rings, the first fell asleep first */
+	unsigned asleep_count;                       /* queues in those rings */
 	unsigned wakes;
 	uint32_t permit_messages, permit_recipients; /* granted, not used yet */
 	uint32_t flight_messages, flight_recipients; /* used by deliveries under way */
