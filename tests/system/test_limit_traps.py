@@ -1,7 +1,9 @@
 """Traps that others fell into with sending limits, each as a test."""
 import datetime
+import os
 import random
 import re
+import signal
 import time
 from collections import Counter
 
@@ -340,3 +342,16 @@ def test_destinations_have_limits_of_their_own(mta, peer, sink):
     wait_until(lambda: len(waits(mta, r"^waiting for limit 2/hour of destination small.example until")) == 3)
     wait_until(lambda: len(waits(mta, r"^waiting for limit 3/hour of destination a group until")) == 2)
     assert [servers[name].count() for name in servers] == [2, 3, 5]
+
+
+def test_who_sleeps_for_want_of_a_permit_is_not_forgotten(mta, sink):
+    """Two senders wait for one permit; when it is used, the other's turn comes, though nothing else happens."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "1000/hour" }'))
+    limiter, = mta.pids("limiter")
+    os.kill(limiter, signal.SIGSTOP)
+    for sender in ("one", "two"):
+        mta.drop(f"From: {sender}@here.example\nTo: b@there.example\n\nhello\n")
+        mta.wait_log(f"from=<{sender}@here.example>.*queue active")
+    os.kill(limiter, signal.SIGCONT)
+    server.wait(2)
