@@ -1,6 +1,7 @@
 /* dispatch.c - the scheduler's turn: routes what is due, fills sessions, opens connections. */
 #include "scheduler/dispatch.h"
 #include "lib/log.h"
+#include "scheduler/attempt.h"
 #include "scheduler/gate.h"
 #include "scheduler/intake.h"
 #include "scheduler/job.h"
@@ -54,7 +55,7 @@ static void no_server(struct scheduler *s, entry_index i, const char *domain)
 		.relay = slice_of("none"),
 	};
 
-	job_fail_entry(s, i, &f);
+	attempt_fail_entry(s, i, &f);
 	free(text);
 }
 
@@ -77,7 +78,7 @@ static void fail_dns(struct scheduler *s, entry_index i, const struct target *t)
 		.blame = t->state == TARGET_TEMPORARY ? BLAME_DNS : BLAME_NOBODY,
 	};
 
-	job_fail_entry(s, i, &f);
+	attempt_fail_entry(s, i, &f);
 }
 
 /* Every server was passed over because its lane is down: wait for the first that may be probed. */
@@ -85,7 +86,7 @@ static void park_for_lanes(struct scheduler *s, entry_index i, const struct lane
 {
 	char *why = xasprintf("delivery temporarily suspended: %s", down->text ? down->text : "the server is down");
 
-	job_park(s, i, down->retry_at, down->index, slice_of(why));
+	attempt_park(s, i, down->retry_at, down->index, slice_of(why));
 	free(why);
 }
 
@@ -105,7 +106,7 @@ static void all_failed(struct scheduler *s, entry_index i, const struct lane *l)
 	};
 
 	e->server_at = (uint8_t)(domain_get(&s->domains, e->domain)->plan.count - 1);
-	job_fail_entry(s, i, &f);
+	attempt_fail_entry(s, i, &f);
 }
 
 enum lane_offer { LANE_TAKEN, LANE_PASSED };

@@ -1,7 +1,7 @@
 /* events.h - what happened to a message, told to the log and to the history file. */
 #ifndef SCHEDULER_EVENTS_H
 #define SCHEDULER_EVENTS_H
-#include "scheduler/job.h"
+#include "scheduler/attempt.h"
 
 void event_arrived(struct scheduler *s, const struct queuefile *qf);
 /* A worker's report was judged; the worker itself writes the `to=` lines once it is acknowledged. */

@@ -22,10 +22,10 @@
 #include "scheduler/gate.h"
 #include "scheduler/history.h"
 #include "scheduler/intake.h"
-#include "scheduler/job.h"
 #include "scheduler/limits.h"
 #include "scheduler/load.h"
 #include "scheduler/operator.h"
+#include "scheduler/outcome.h"
 #include "scheduler/pause.h"
 #include "scheduler/permit.h"
 #include "scheduler/refusal.h"
@@ -204,7 +204,7 @@ static void read_board(struct worker *w)
 static void settle_suspects(struct worker *w)
 {
 	for (unsigned i = 0; i < w->suspect_count; i++)
-		job_on_orphan(w->owner, w, w->suspects[i].id, w->suspects[i].group);
+		outcome_on_orphan(w->owner, w, w->suspects[i].id, w->suspects[i].group);
 	free(w->suspects);
 	w->suspects = NULL;
 	w->suspect_count = w->suspect_room = 0;
@@ -231,11 +231,11 @@ static bool on_worker(void *arg, const struct msg_head *head, const struct packe
 	struct scheduler *s = w->owner;
 
 	switch (head->type) {
-		HANDLE(INFLIGHT, inflight, job_on_inflight(s, w, &m))
+		HANDLE(INFLIGHT, inflight, outcome_on_inflight(s, w, &m))
 		HANDLE(RESYNCED, resynced, on_resynced(w, &m))
 		HANDLE(SESSION_UP, session_up, session_on_up(s, w, &m))
 		HANDLE(SESSION_DOWN, session_down, session_on_down(s, w, &m))
-		HANDLE(REPORT, report, job_on_report(s, w, &m))
+		HANDLE(REPORT, report, outcome_on_report(s, w, &m))
 		HANDLE(POP_DONE, pop_done, gate_on_done(s, w, &m))
 	default:
 		return false;

@@ -5,6 +5,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/gate.h"
 #include "scheduler/job.h"
+#include "scheduler/outcome.h"
 #include "scheduler/react.h"
 #include "scheduler/refusal.h"
 #include <stdlib.h>
@@ -353,7 +354,7 @@ static void settle_returned(struct scheduler *s, struct session *session, const 
 
 	while (session->last_job) { /* both end the job, which takes it out of the session */
 		if (is_failure)
-			job_on_session_failure(s, session->last_job, session->lane, m);
+			outcome_on_session_failure(s, session->last_job, session->lane, m);
 		else
 			job_requeue(s, session->last_job, false);
 	}
@@ -449,7 +450,7 @@ void session_lose_all(struct scheduler *s, struct worker *w)
 	table_each(&s->sessions, collect_sessions, &list);
 	for (unsigned i = 0; i < list.count; i++) {
 		while (list.found[i]->last_job)
-			job_on_worker_death(s, list.found[i]->last_job, w);
+			outcome_on_worker_death(s, list.found[i]->last_job, w);
 		session_remove(s, list.found[i]);
 	}
 	free(list.found);
