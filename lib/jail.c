@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The sanitizers' runtime looks at its own process through /proc and ptrace(2), and starts helpers. */
@@ -16,6 +17,24 @@ enum { IS_SANITIZED = 1 };
 #else
 enum { IS_SANITIZED = 0 };
 #endif
+
+static int limit_cpu(unsigned cpu_max_s)
+{
+	struct timespec used;
+	struct rlimit limit;
+
+	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) < 0 || getrlimit(RLIMIT_CPU, &limit) < 0)
+		return -1;
+	limit.rlim_cur = (rlim_t)used.tv_sec + 1 + cpu_max_s;
+	if (limit.rlim_max != RLIM_INFINITY && limit.rlim_cur > limit.rlim_max)
+		limit.rlim_cur = limit.rlim_max;
+	return setrlimit(RLIMIT_CPU, &limit);
+}
+
+void jail_renew_cpu(unsigned cpu_max_s)
+{
+	(void)limit_cpu(cpu_max_s); /* what could fail has failed in jail_enter() */
+}
 
 static int limit_resources(const struct jail *j)
 {
@@ -28,7 +47,7 @@ static int limit_resources(const struct jail *j)
 		files.rlim_cur = files.rlim_max;
 	else
 		files.rlim_cur = files.rlim_max = j->max_files;
-	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || (j->cpu_max_s > 0 && limit_cpu(j->cpu_max_s) < 0))
 		return -1;
 	/* A second process is the leak checker's. */
 	return IS_SANITIZED ? 0 : setrlimit(RLIMIT_NPROC, &none);

@@ -18,6 +18,7 @@ struct jail {
 	const char *const
 		*reachable; /* below `folder`, NULL-ended: the only files that Landlock leaves (names may be listed) */
 	unsigned long max_files; /* RLIMIT_NOFILE */
+	unsigned cpu_max_s;      /* seconds of CPU until jail_renew_cpu(), else SIGXCPU; 0: no limit */
 };
 
 /*
@@ -28,6 +29,8 @@ struct jail {
  * Landlock and seccomp, over which the sanitizers' own runtime would trip.
  */
 int jail_enter(const struct jail *j, const char **step) MUST_CHECK;
+/* `cpu_max_s` seconds more from now on; only where the jail has such a limit. */
+void jail_renew_cpu(unsigned cpu_max_s);
 /* Takes every capability but those in `keep` (bits by number) from this process and all it will ever start. */
 int jail_keep_capabilities(uint64_t keep) MUST_CHECK;
 #endif

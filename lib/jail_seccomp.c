@@ -10,6 +10,7 @@
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -309,6 +310,14 @@ static int add_open(scmp_filter_ctx filter)
 	return 0;
 }
 
+/* Its own limit of CPU time, to be renewed. */
+static int add_cpu_limit(scmp_filter_ctx filter)
+{
+	const struct scmp_arg_cmp own_cpu[] = { SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, RLIMIT_CPU) };
+
+	return add(filter, SCMP_ACT_ALLOW, "prlimit64", ARRAY_LEN(own_cpu), own_cpu);
+}
+
 static int add_socket(scmp_filter_ctx filter, bool wants_network)
 {
 	if (!wants_network)
@@ -353,6 +362,8 @@ static int fill(scmp_filter_ctx filter, const struct jail *j)
 	if (add_all(filter, SCMP_ACT_ALLOW, FOR_ALL, ARRAY_LEN(FOR_ALL)) < 0 || add_conditional(filter) < 0 ||
 	    add_socket(filter, j->wants_network) < 0 ||
 	    add_all(filter, SCMP_ACT_KILL_PROCESS, NEVER, ARRAY_LEN(NEVER)) < 0)
+		return -1;
+	if (j->cpu_max_s > 0 && add_cpu_limit(filter) < 0)
 		return -1;
 	if (j->wants_network && add_all(filter, SCMP_ACT_ALLOW, FOR_NETWORK, ARRAY_LEN(FOR_NETWORK)) < 0)
 		return -1;

@@ -274,6 +274,7 @@ static int enter_jail(struct proc *p)
 		.group_count = o->group_count,
 		.wants_network = p->spec->wants_network,
 		.wants_write = p->spec->wants_write,
+		.cpu_max_s = p->spec->cpu_max_s,
 		.reachable = rights->reachable,
 		.max_files = rights->max_files,
 	};
@@ -324,6 +325,8 @@ static void answer_ping(const struct proc *p, const struct packet *packet)
 
 	if (!msg_decode_ping(packet, &ping))
 		return;
+	if (p->spec->cpu_max_s > 0)
+		jail_renew_cpu(p->spec->cpu_max_s);
 	msg_encode_pong(&answer, &head, &(struct msg_pong){ .sequence = ping.sequence });
 	send_control(&answer);
 }

@@ -37,6 +37,7 @@ struct proc_spec {
 	enum proc_identity identity;
 	bool wants_network;                 /* else socket(2) is refused */
 	bool wants_write;                   /* else opening for writing is refused */
+	unsigned cpu_max_s;                 /* of CPU between two of master's PINGs, else it dies; 0: no limit */
 	int (*before_jail)(struct proc *p); /* still privileged: load what the jail hides. Reads nothing untrusted */
 	int (*after_jail)(struct proc *p);  /* open channels, stores; the last step before READY */
 	void (*on_drain)(struct proc *p);   /* SIGTERM or DRAIN: finish, then proc_exit() */

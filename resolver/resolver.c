@@ -10,13 +10,16 @@
  * Signals   SIGTERM, SIGHUP: ends at once; the scheduler asks the successor again.
  * Exits     0 asked to stop; 78 dns.servers or dns.trust-anchor-file unusable: stays down until they are changed.
  * Limits    LOOKUP_ACTIVE_MAX lookups in DNS, LOOKUP_REQUESTS_MAX known; per lookup at most WIRE_RECORDS_MAX records,
- *           HOSTS_MAX hosts, WIRE_CNAMES_MAX aliases; dns.timeout for each step; caches of some 15 MB.
+ *           HOSTS_MAX hosts, WIRE_CNAMES_MAX aliases; dns.timeout for each step; caches of some 15 MB; CPU_MAX_S of
+ *           CPU between two heartbeats, 20 s apart: signatures made to be expensive end it sooner than these would.
  */
 #include "lib/log.h"
 #include "lib/proc.h"
 #include "resolver/dns.h"
 #include "resolver/host.h"
 #include "resolver/lookup.h"
+
+enum { CPU_MAX_S = 30 };
 
 struct resolver {
 	struct dns *dns;
@@ -80,6 +83,7 @@ static const struct proc_spec RESOLVER = {
 	.chroot = PROC_CHROOT_EMPTY,
 	.identity = PROC_AS_SMTP_USER,
 	.wants_network = true,
+	.cpu_max_s = CPU_MAX_S,
 	.before_jail = resolver_before_jail,
 	.after_jail = resolver_after_jail,
 	.on_drain = resolver_on_drain,

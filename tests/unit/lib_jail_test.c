@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -19,7 +20,7 @@
 #include <cmocka.h>
 
 /* A child's exit status: 0 as expected; 1 not; 99 the jail could not be entered. A signal counts as 128 + number. */
-enum { NO_JAIL = 99 };
+enum { NO_JAIL = 99, CPU_MAX_S = 30 };
 
 static char folder[] = "/tmp/postern-jail-XXXXXX";
 static const char *const INSIDE[] = { "inside", NULL };
@@ -39,6 +40,7 @@ static struct jail some_jail(bool wants_network, bool wants_write)
 		.wants_write = wants_write,
 		.reachable = INSIDE,
 		.max_files = 512,
+		.cpu_max_s = CPU_MAX_S,
 	};
 }
 
@@ -125,6 +127,31 @@ static int try_kill(void)
 	return kill(getppid(), 0) == 0;
 }
 
+static rlim_t cpu_limit(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_CPU, &limit) < 0 ? 0 : limit.rlim_cur;
+}
+
+static int try_cpu_limit(void)
+{
+	return cpu_limit() == CPU_MAX_S + 1; /* the first second is not over */
+}
+
+static int try_renewal(void)
+{
+	jail_renew_cpu(2 * CPU_MAX_S);
+	return cpu_limit() == 2 * CPU_MAX_S + 1;
+}
+
+static int try_other_limits(void)
+{
+	const struct rlimit less = { 1, 1 };
+
+	return setrlimit(RLIMIT_NOFILE, &less) == 0 || prlimit(getppid(), RLIMIT_CPU, &less, NULL) == 0;
+}
+
 static const struct {
 	const char *label;
 	bool wants_network, wants_write;
@@ -145,6 +172,9 @@ static const struct {
 	{ "reading inside", true, false, try_read, 1 },
 	{ "nothing outside", false, true, try_outside, 0 },
 	{ "no way to be dumpable again", false, true, try_dumpable, 0 },
+	{ "a limit of CPU time (DN16)", true, false, try_cpu_limit, 1 },
+	{ "which it may renew", true, false, try_renewal, 1 },
+	{ "but no other limit, nor anybody else's", true, true, try_other_limits, 0 },
 };
 
 static void test_what_is_refused(void **state UNUSED)
