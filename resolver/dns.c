@@ -27,6 +27,7 @@ struct dns_query {
 	dns_cb fn;
 	void *arg;
 	struct wire_answer *answer; /* owned; set: on the answered list */
+	bool is_from_cache;
 };
 TAILQ_HEAD(query_list, dns_query);
 
@@ -36,8 +37,9 @@ struct dns {
 	struct ub_ctx *cached, *fresh;
 	FILE *log; /* libunbound's complaints */
 	struct query_list open, answered;
-	bool is_delivery_due, has_worked, has_anchor, has_own_anchor;
-	bool is_probe_due; /* whether the servers hand DNSSEC data on is not known yet */
+	uint64_t found_count;
+	bool is_delivery_due, has_anchor, has_own_anchor;
+	bool is_probe_due; /* nothing was heard of the root yet */
 };
 
 /* --- setting up --- */
@@ -262,7 +264,7 @@ static void probe_answered(void *arg, const struct wire_answer *a)
 
 	if (a->status == WIRE_FAILED)
 		dns->is_probe_due = true; /* no network yet: once more with the first answer that comes */
-	else if (!a->is_secure)
+	else if (!a->is_secure && dns->has_anchor && !dns->has_own_anchor)
 		log_warn("the DNS servers hand on no DNSSEC data: answers are not authenticated, DANE is off");
 }
 
@@ -276,8 +278,7 @@ void dns_start(struct dns *dns)
 {
 	if (!dns->has_anchor)
 		log_warn("DNSSEC is off: no trust anchor found (install dns-root-data or set dns.trust-anchor-file)");
-	else if (!dns->has_own_anchor)
-		probe(dns);
+	probe(dns);
 }
 
 static void deliver_answers(void *arg);
@@ -338,8 +339,8 @@ static void deliver_answers(void *arg)
 		dns_cb fn = q->fn;
 		void *fn_arg = q->arg;
 
-		if (answer->status == WIRE_RECORDS)
-			dns->has_worked = true;
+		if (answer->status == WIRE_RECORDS && !q->is_from_cache)
+			dns->found_count++;
 		if (answer->status != WIRE_FAILED && dns->is_probe_due)
 			probe(dns);
 		TAILQ_REMOVE(&dns->answered, q, link);
@@ -409,8 +410,10 @@ struct dns_query *dns_ask(struct dns *dns, const char *name, uint16_t type, bool
 	snprintf(absolute, sizeof(absolute), "%s.", q->name);
 	TAILQ_INSERT_TAIL(&dns->open, q, link);
 	rc = ub_resolve_event(q->ctx, absolute, type, CLASS_IN, q, on_answer, &q->async_id);
-	if (q->answer)
+	if (q->answer) {
+		q->is_from_cache = true;
 		return q;
+	}
 	if (rc != 0) {
 		wire_fail(begin_answer(q), "libunbound refused the question");
 		return q;
@@ -420,7 +423,7 @@ struct dns_query *dns_ask(struct dns *dns, const char *name, uint16_t type, bool
 	return q;
 }
 
-bool dns_has_worked(const struct dns *dns)
+uint64_t dns_found_count(const struct dns *dns)
 {
-	return dns->has_worked;
+	return dns->found_count;
 }

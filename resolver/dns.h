@@ -17,7 +17,10 @@ typedef void (*dns_cb)(void *arg, const struct wire_answer *answer);
  * NULL and an explanation in `why`.
  */
 struct dns *dns_new(struct loop *loop, const struct conf *conf, struct buf *why) MUST_CHECK;
-/* In the jail, before the first question: says once when DNSSEC is off, by itself or because the servers strip it. */
+/*
+ * In the jail, before the first question: says once when DNSSEC is off, by itself or because the servers strip it. Asks
+ * for the root, which everybody finds whose servers work.
+ */
 void dns_start(struct dns *dns);
 void dns_free(struct dns **dns); /* cancels what is open, without calling back */
 /*
@@ -28,6 +31,6 @@ void dns_free(struct dns **dns); /* cancels what is open, without calling back *
 struct dns_query *dns_ask(struct dns *dns, const char *name, uint16_t type, bool is_fresh, dns_cb fn, void *arg);
 /* Not from, or after, the callback: the query is gone then. NULL inside is fine. */
 void dns_cancel(struct dns_query **query);
-/* Whether any positive answer has come since the start: the servers do work. */
-bool dns_has_worked(const struct dns *dns);
+/* How many answers with records have come from the servers themselves, the cache not counted: they do work. */
+uint64_t dns_found_count(const struct dns *dns);
 #endif

@@ -2,15 +2,14 @@
 #include "resolver/lookup.h"
 #include "lib/idn.h"
 #include "lib/text.h"
+#include "resolver/doubt.h"
 #include "resolver/mx.h"
 #include <sys/queue.h>
 #include <sys/random.h>
 
 enum {
 	BUCKETS = 4096,
-	CONFIRM_PAUSE_MS = 1000, /* between the two answers that make "does not exist" final */
-	CONFIRM_PAUSE_FIRST_MS =
-		3000, /* the same while no positive answer was seen yet: just booted, or a captive portal */
+	CONFIRM_PAUSE_MS = 1000,   /* between the two answers that make "does not exist" final */
 	TTL_FIXED_S = MX_TTL_MAX_S /* of answers that DNS plays no part in */
 };
 
@@ -59,6 +58,7 @@ struct lookups {
 	LIST_HEAD(lookup_bucket, lookup) buckets[BUCKETS];
 	struct lookup_list waiting, active, finished;
 	unsigned active_count, request_count;
+	struct doubt doubt;
 	uint64_t seed;
 };
 
@@ -207,9 +207,32 @@ static void set_hosts(struct lookup *l, const struct hosts *hosts)
 
 static void start_waiting(struct lookups *all);
 
+/* A domain was not found, for the first time. */
+static void note_denial(struct lookups *all, const char *name)
+{
+	if (doubt_denied(&all->doubt, name, dns_found_count(all->dns)))
+		log_warn("the DNS servers find none of %d domains in a row: not believed, mail to such domains waits "
+			 "until they find one again",
+			 DOUBT_DENIALS_MAX);
+}
+
+static bool is_doubted(const struct lookup *l, const struct mx_search *s)
+{
+	return l->kind == RESOLVE_MX && s->status == RESOLVE_NO_DOMAIN && !s->is_secure &&
+	       doubt_is_on(&l->all->doubt, dns_found_count(l->all->dns));
+}
+
 static void take_search(struct lookup *l, const struct mx_search *s)
 {
+	char text[MX_TEXT_MAX + 1];
+
+	if (doubt_is_over(&l->all->doubt, dns_found_count(l->all->dns)))
+		log_info("the DNS servers find domains again");
 	set_result(l, s->status, s->ttl_s, s->text);
+	if (is_doubted(l, s)) {
+		snprintf(text, sizeof(text), "DNS servers that find nothing at all are not believed: %.120s", s->text);
+		set_result(l, RESOLVE_TEMPORARY, MX_TTL_MIN_S, text);
+	}
 	l->is_secure = s->is_secure;
 	if (s->skipped[0]) /* made printable by the parser */
 		log_info("MX %s of %s ignored: not a host name", s->skipped, l->name);
@@ -258,8 +281,9 @@ static void go_on(struct lookup *l)
 		ask(l);
 		break;
 	case MX_STEP_PAUSE:
-		loop_timer_set_ms(l->work->pause,
-				  dns_has_worked(l->all->dns) ? CONFIRM_PAUSE_MS : CONFIRM_PAUSE_FIRST_MS);
+		if (l->kind == RESOLVE_MX)
+			note_denial(l->all, l->name);
+		loop_timer_set_ms(l->work->pause, CONFIRM_PAUSE_MS);
 		break;
 	case MX_STEP_DONE:
 		end_active(l);

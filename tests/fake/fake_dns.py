@@ -4,8 +4,8 @@
     dns.asked          # [("a.example", "MX"), ...] in order
 
 A value is a list of records in presentation form, a word (servfail refused silent nxdomain notcp lie loop short), or a function
-(query) -> list, word, or message in bytes. "NAME" alone holds for every type. Names not mentioned do not exist; a name mentioned
-with another type has no data. `notcp`: truncated over UDP and TCP refused, so the server opens no TCP port at all.
+(query) -> list, word, or message in bytes. "NAME" alone holds for every type, "*" for what is not named. Names not mentioned
+do not exist; a name mentioned with another type has no data. `notcp`: truncated over UDP and TCP refused, so the server opens no TCP port at all.
 """
 import socket
 import struct
@@ -20,13 +20,11 @@ import dns.rrset
 from fake_smtp import free_address
 
 WORDS = {"servfail": dns.rcode.SERVFAIL, "refused": dns.rcode.REFUSED, "nxdomain": dns.rcode.NXDOMAIN}
-TTL = 30
-
 
 class FakeDns:
-    def __init__(self, zone, address=None, port=5353, is_started=True, has_tcp=True):
+    def __init__(self, zone, address=None, port=5353, is_started=True, has_tcp=True, ttl=30):
         self.zone, self.address, self.port, self.has_tcp = dict(zone), address or free_address(), port, has_tcp
-        self.asked, self.lock, self.sockets = [], threading.Lock(), []
+        self.asked, self.lock, self.sockets, self.ttl = [], threading.Lock(), [], ttl
         self.is_running = False
         if is_started:
             self.start()
@@ -91,9 +89,11 @@ class FakeDns:
         name, kind = question.name.to_text().rstrip(".").lower() or ".", dns.rdatatype.to_text(question.rdtype)
         with self.lock:
             self.asked.append((name, kind))
-        value = self.zone.get(f"{name} {kind}", self.zone.get(name))
+        value = self.zone.get(f"{name} {kind}", self.zone.get(name, self.zone.get("*")))
         if callable(value):
             value = value(query)
+        if value is None and (name, kind) == (".", "SOA"):
+            value = [f". . 1 1 1 1 {self.ttl}"]          # the root, which every server finds
         if value is None:
             exists = name == "." or any(key.split()[0] == name for key in self.zone)
             value = [] if exists else "nxdomain"
@@ -106,7 +106,7 @@ class FakeDns:
             return None if value == "silent" else wire[:2] + value[2:]
         response = dns.message.make_response(query, recursion_available=True)
         if value == "nxdomain" or value == []:  # RFC 2308: with the SOA that says how long to remember it
-            response.authority.append(dns.rrset.from_text(dns.name.root, TTL, "IN", "SOA", f". . 1 1 1 1 {TTL}"))
+            response.authority.append(dns.rrset.from_text(dns.name.root, self.ttl, "IN", "SOA", f". . 1 1 1 1 {self.ttl}"))
         if isinstance(value, str) and value in WORDS:
             response.set_rcode(WORDS[value])
         elif value == "notcp":
@@ -117,12 +117,12 @@ class FakeDns:
             owner = question.name
             for line in value:
                 if line.startswith("CNAME "):
-                    response.answer.append(dns.rrset.from_text(owner, TTL, "IN", "CNAME", line[6:]))
+                    response.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", "CNAME", line[6:]))
                     owner = dns.name.from_text(line[6:])
                     target = self.zone.get(f"{line[6:].rstrip('.')} {kind}", [])
-                    response.answer.append(dns.rrset.from_text(owner, TTL, "IN", kind, *target))
+                    response.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", kind, *target))
                 else:
-                    response.answer.append(dns.rrset.from_text(owner, TTL, "IN", kind, line if line.endswith(".") or kind != "MX" else line + "."))
+                    response.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", kind, line if line.endswith(".") or kind != "MX" else line + "."))
         if is_tcp:
             return response.to_wire(max_size=65535)
         try:
@@ -132,13 +132,12 @@ class FakeDns:
             short.flags |= dns.flags.TC
             return short.to_wire()
 
-    @staticmethod
-    def _broken(response, question, how):
+    def _broken(self, response, question, how):
         """One MX record whose rdata is not what it says."""
         head = response.to_wire()[:12]
         head = head[:6] + b"\0\1\0\0\0\0"
         query = question.name.to_wire() + struct.pack(">HH", 15, 1)
-        record = b"\xc0\x0c" + struct.pack(">HHI", 15, 1, TTL)
+        record = b"\xc0\x0c" + struct.pack(">HHI", 15, 1, self.ttl)
         at = 12 + len(query) + len(record) + 4
         rdata = {"lie": struct.pack(">HH", 500, 10) + b"\x02mx\xc0\x0c",
                  "loop": struct.pack(">HHH", 4, 10, 0xC000 | at),
