@@ -1,6 +1,7 @@
 /* target.c - cache of the resolver's answers, and the questions under way. */
 #include "scheduler/target.h"
 #include "lib/hosts.h"
+#include "lib/log.h"
 #include "lib/text.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/lane.h"
@@ -9,7 +10,8 @@
 
 enum {
 	TTL_MIN_MS =
-		5000, /* an answer serves at least those who wait for it, "no answer" those who come right behind */
+		5000,   /* an answer serves at least those who wait for it, "no answer" those who come right behind */
+	DEATHS_MAX = 3, /* of resolvers with a question, then it is taken for the cause */
 	DNS_DOWN_COUNT = 3,  /* so many names in a row without an answer: it is not the names' fault */
 	TARGETS_MAX = 200000 /* beyond this, expired ones are thrown out */
 };
@@ -31,6 +33,8 @@ static void ask(struct scheduler *s, struct target *t)
 
 	if (t->state != TARGET_ASKED || t->request == 0) {
 		t->state = TARGET_ASKED;
+		t->deaths = 0;
+		t->is_deadly = false;
 		t->request = ++s->next_request;
 		table_add(&s->asked, &t->by_request, text_hash(&t->request, sizeof(t->request)));
 	}
@@ -197,14 +201,27 @@ static struct target *take_asked(struct scheduler *s, uint32_t request)
 	return NULL;
 }
 
+/* What was learnt while nothing could be learnt is not worth keeping. */
+static void expire_if_temporary(void *arg UNUSED, struct table_node *node)
+{
+	struct target *t = TABLE_OBJECT(node, struct target, node);
+
+	if (t->state == TARGET_TEMPORARY && !t->is_deadly)
+		t->expires.ms = 0;
+}
+
 static void note_dns_health(struct scheduler *s, const struct target *t)
 {
+	if (t->is_deadly)
+		return;
 	if (t->state == TARGET_TEMPORARY) {
 		s->dns_failures++;
 		return;
 	}
-	if (s->dns_failures >= DNS_DOWN_COUNT)
+	if (s->dns_failures >= DNS_DOWN_COUNT) {
+		table_each(&s->targets, expire_if_temporary, NULL);
 		dispatch_release_blamed(s, BLAME_DNS);
+	}
 	s->dns_failures = 0;
 }
 
@@ -231,9 +248,33 @@ void target_on_resolved(struct scheduler *s, const struct msg_resolved *m)
 	}
 }
 
+/* An answer that costs a resolver its life: signatures without end, or a bug. Whoever waits for it is deferred. */
+static void give_up(struct scheduler *s, uint32_t request)
+{
+	static const char WHY[] = "DNS lookup failed: the resolver dies of it";
+
+	target_on_resolved(
+		s, &(struct msg_resolved){ .request = request, .status = RESOLVE_TEMPORARY, .text = slice_of(WHY) });
+}
+
+struct given_up {
+	struct scheduler *s;
+	uint32_t *request;
+	unsigned count, room;
+};
+
 static void ask_one_again(void *arg, struct table_node *node)
 {
-	ask(arg, TABLE_OBJECT(node, struct target, by_request));
+	struct given_up *g = arg;
+	struct target *t = TABLE_OBJECT(node, struct target, by_request);
+
+	if (!t->is_sent || ++t->deaths < DEATHS_MAX) {
+		ask(g->s, t);
+		return;
+	}
+	log_warn("%s: not looked up now, %u resolvers in a row have died meanwhile", t->name, t->deaths);
+	t->is_deadly = true;
+	*(uint32_t *)array_add((void **)&g->request, &g->count, &g->room, sizeof(*g->request)) = t->request;
 }
 
 static void ask_if_unsent(void *arg, struct table_node *node)
@@ -254,7 +295,12 @@ void target_ask_unsent(void *arg)
 
 void target_ask_again(struct scheduler *s)
 {
-	table_each(&s->asked, ask_one_again, s);
+	struct given_up g = { .s = s };
+
+	table_each(&s->asked, ask_one_again, &g);
+	for (unsigned i = 0; i < g.count; i++) /* no sooner: what waits may ask for other names now */
+		give_up(s, g.request[i]);
+	free(g.request);
 }
 
 static void free_one(void *arg, struct table_node *node)

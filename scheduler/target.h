@@ -20,6 +20,8 @@ struct target {
 	size_t hosts_len;
 	entry_index waiting;  /* entries that wait for the answer (direct) */
 	bool is_sent;         /* the question is in the resolver's pipe */
+	unsigned deaths;      /* of resolvers that had the question, in a row */
+	bool is_deadly;       /* too many: the answer is the cause, and nothing else's success changes that */
 	bool is_lane_waiting; /* lanes of this server wait for it (relay) */
 	char name[];
 };
@@ -28,7 +30,7 @@ struct target {
 struct target *target_get(struct scheduler *s, unsigned server, const char *name);
 void target_wait(struct scheduler *s, struct target *t, entry_index entry);
 void target_on_resolved(struct scheduler *s, const struct msg_resolved *m);
-/* A new resolver: everything that was asked is asked again. */
+/* A new resolver: everything that was asked is asked again, unless too many have died with the question. */
 void target_ask_again(struct scheduler *s);
 /* The resolver's pipe has room again (arg: struct scheduler). */
 void target_ask_unsent(void *arg);
