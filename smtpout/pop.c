@@ -81,9 +81,9 @@ void pop_lost(struct pop *p, bool is_timeout, const char *error)
 
 void pop_input_left(struct pop *p, bool has_bytes)
 {
-	/* Behind the answer to STLS anything is an attack (RFC 2595 4); all else is looked at as lines. */
+	/* Before the first command in TLS anything is an attack (RFC 2595 4); all else is looked at as lines. */
 	if (has_bytes && p->state == POP_HANDSHAKE)
-		pop_malformed(p, "it sends more than it was asked before TLS");
+		pop_malformed(p, "it sends more than it was asked");
 }
 
 /* --- commands --- */

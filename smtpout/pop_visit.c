@@ -159,6 +159,8 @@ static void handshake(struct pop_visit *v)
 		v->is_shaking_hands = false;
 		if (v->server.is_tls_wrapper)
 			pop_connected(&v->pop, true);
+		else if (transport_is_ahead(&v->io))
+			pop_input_left(&v->pop, true);
 		else
 			pop_secured(&v->pop);
 		run(v);

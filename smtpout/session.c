@@ -202,6 +202,8 @@ void session_handshake(struct session *s)
 	s->since_ms = clock_mono().ms;
 	if (is_wrapper(s))
 		engine_connected(&s->engine, true);
+	else if (transport_is_ahead(&s->io))
+		engine_input_left(&s->engine, true);
 	else
 		engine_secured(&s->engine);
 	session_run(s);

@@ -220,6 +220,15 @@ enum io_result tls_write(struct tls_conn *c, const char *bytes, size_t len, size
 	return IO_DONE;
 }
 
+bool tls_has_input(struct tls_conn *c)
+{
+	char byte;
+	bool is_there = SSL_peek(c->ssl, &byte, 1) == 1;
+
+	ERR_clear_error(); /* what is wrong is still so when somebody reads */
+	return is_there;
+}
+
 bool tls_wants_write(const struct tls_conn *c)
 {
 	return c->wants_write;

@@ -35,6 +35,7 @@ enum io_result tls_handshake(struct tls_conn *c) MUST_CHECK;
 enum io_result tls_read(struct tls_conn *c, char *bytes, size_t max, size_t *done) MUST_CHECK;
 /* After IO_AGAIN the same bytes must come again, from anywhere, possibly more. */
 enum io_result tls_write(struct tls_conn *c, const char *bytes, size_t len, size_t *done) MUST_CHECK;
+bool tls_has_input(struct tls_conn *c);         /* tls_read() would bring something now */
 bool tls_wants_write(const struct tls_conn *c); /* the last IO_AGAIN waits for room, not for input */
 const char *tls_error(const struct tls_conn *c);
 /* "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384, resumed"; after the handshake */

@@ -86,6 +86,11 @@ enum io_result transport_sendfile(struct transport *t, struct body *body, size_t
 	return IO_DONE;
 }
 
+bool transport_is_ahead(struct transport *t)
+{
+	return tls_has_input(t->tls);
+}
+
 void transport_watch(struct transport *t, bool has_output)
 {
 	unsigned events = LOOP_READ;

@@ -22,6 +22,11 @@ enum io_result transport_handshake(struct transport *t) MUST_CHECK;
 enum io_result transport_read(struct transport *t, char *bytes, size_t max, size_t *done) MUST_CHECK;
 enum io_result transport_write(struct transport *t, const char *bytes, size_t len, size_t *done) MUST_CHECK;
 enum io_result transport_sendfile(struct transport *t, struct body *body, size_t *done) MUST_CHECK; /* in clear only */
+/*
+ * After the handshake behind STARTTLS or STLS, before the first command: the other side has spoken already. Nobody
+ * asked it to, and what it says would pass for the reply to that command.
+ */
+bool transport_is_ahead(struct transport *t);
 /* Input is always watched for; output when we have some, or when TLS needs it. */
 void transport_watch(struct transport *t, bool has_output);
 #endif

@@ -70,7 +70,10 @@ static bool act(struct visit *v, enum pop_action action)
 	case POP_START_TLS:
 		if (!start_tls(v))
 			return false;
-		pop_secured(&v->pop);
+		if (transport_is_ahead(&v->stream.io))
+			pop_input_left(&v->pop, true);
+		else
+			pop_secured(&v->pop);
 		return true;
 	case POP_NONE:
 		result = probe_stream_read(&v->stream, &v->input, deadline);

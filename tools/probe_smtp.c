@@ -244,7 +244,10 @@ static bool act(struct talk *t, enum engine_action action)
 	case ENGINE_START_TLS:
 		if (!start_tls(t))
 			return false;
-		engine_secured(&t->engine);
+		if (transport_is_ahead(&t->stream.io))
+			engine_input_left(&t->engine, true);
+		else
+			engine_secured(&t->engine);
 		return true;
 	case ENGINE_CLOSE:
 		return false;
