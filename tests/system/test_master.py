@@ -277,7 +277,7 @@ def test_as_process_one(mta):
 @ROOT_ONLY
 def test_as_an_ordinary_user(mta):
     """The whole instance is that user's, says so once, and still has its walls."""
-    mta.configure(CONF)
+    mta.open_to_all().configure(CONF)
     for path in (mta.dir, mta.conf):
         shutil.chown(path, "nobody")
     with open(mta.dir / "stderr", "ab") as err:
