@@ -1,6 +1,7 @@
 /* rewrite.c - From, Sender and Reply-To for a server that insists on a sender. */
 #include "lib/rewrite.h"
 #include "lib/address.h"
+#include "lib/field.h"
 #include "lib/text.h"
 
 enum { ADDRESSES_MAX = 1000000 }; /* of one field: as many as a header can hold */
@@ -19,16 +20,9 @@ bool rewrite_applies(const struct conf_server *server, struct slice address)
 	return true;
 }
 
-/* --- fields --- */
-
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t';
-}
-
 static bool is_space(char c)
 {
-	return is_blank(c) || c == '\r' || c == '\n';
+	return text_is_blank(c) || c == '\r' || c == '\n';
 }
 
 /* Blanks and folds off both ends. */
@@ -39,72 +33,6 @@ static struct slice trim(struct slice s)
 	while (s.len > 0 && is_space(s.ptr[s.len - 1]))
 		s.len--;
 	return s;
-}
-
-/* Length of the field name before a colon; 0: no field begins here. */
-static size_t name_length(struct slice line)
-{
-	size_t len = 0, colon;
-
-	while (len < line.len && line.ptr[len] > ' ' && line.ptr[len] < 127 && line.ptr[len] != ':')
-		len++;
-	for (colon = len; colon < line.len && is_blank(line.ptr[colon]); colon++)
-		;
-	return colon < line.len && line.ptr[colon] == ':' ? len : 0;
-}
-
-/* With its line end; what is left when there is none. */
-static size_t line_length(struct slice bytes)
-{
-	const char *end = bytes.len > 0 ? memchr(bytes.ptr, '\n', bytes.len) : NULL;
-
-	return end ? (size_t)(end - bytes.ptr) + 1 : bytes.len;
-}
-
-bool rewrite_measure(struct slice bytes, bool is_all, size_t *header_bytes)
-{
-	size_t at = 0;
-
-	while (at < bytes.len) {
-		struct slice rest = { bytes.ptr + at, bytes.len - at };
-		size_t len = line_length(rest);
-
-		if (rest.ptr[len - 1] != '\n' && !is_all)
-			return false;
-		if (!(at > 0 && is_blank(rest.ptr[0])) && name_length((struct slice){ rest.ptr, len }) == 0) {
-			*header_bytes = at;
-			return true;
-		}
-		at += len;
-	}
-	*header_bytes = at;
-	return is_all;
-}
-
-struct header_field {
-	struct slice raw, name, value; /* value: behind the colon, folds and last line end kept */
-};
-
-static bool take_field(struct slice *rest, struct header_field *f)
-{
-	size_t len = line_length(*rest);
-	const char *colon;
-
-	if (rest->len == 0)
-		return false;
-	while (len < rest->len && is_blank(rest->ptr[len]))
-		len += line_length((struct slice){ rest->ptr + len, rest->len - len });
-	f->raw = (struct slice){ rest->ptr, len };
-	f->name = (struct slice){ rest->ptr, name_length(f->raw) };
-	colon = f->name.len > 0 ? memchr(rest->ptr, ':', len) : NULL;
-	f->value = colon ? (struct slice){ colon + 1, len - (size_t)(colon + 1 - rest->ptr) } : (struct slice){ "", 0 };
-	*rest = (struct slice){ rest->ptr + len, rest->len - len };
-	return true;
-}
-
-static bool is_named(const struct header_field *f, const char *name)
-{
-	return slice_equal_nocase(f->name, slice_of(name));
 }
 
 /* --- what a field of addresses says --- */
@@ -252,18 +180,17 @@ static bool find_mailbox(struct slice value, struct mailbox *out)
 /* Appends to the present line, or to a new one when it would pass `max` and there is something to leave behind. */
 static void put_folding(struct buf *out, struct slice text, size_t max)
 {
-	const char *end = text.len > 0 ? memchr(text.ptr, '\r', text.len) : NULL;
 	const char *newline = out->len > 0 ? memrchr(out->ptr, '\n', out->len) : NULL;
-	size_t first = end ? (size_t)(end - text.ptr) : text.len,
-	       begin = newline ? (size_t)(newline - out->ptr) + 1 : 0;
+	size_t begin = newline ? (size_t)(newline - out->ptr) + 1 : 0;
+	struct slice rest = text, first;
 	struct slice line = trim((struct slice){ out->ptr + begin, out->len - begin });
-	size_t full = out->len - begin + first;
+	size_t full = out->len - begin + (field_take_line(&rest, &first) ? first.len : 0);
 	bool is_name = line.len > 0 && line.ptr[line.len - 1] == ':'; /* of the field, and no more */
 
-	if (line.len > 0 && full > (is_name ? REWRITE_LINE_MAX : max)) {
-		while (is_blank(out->ptr[out->len - 1]))
+	if (line.len > 0 && full > (is_name ? FIELD_LINE_MAX : max)) {
+		while (text_is_blank(out->ptr[out->len - 1]))
 			out->len--;
-		buf_put_str(out, text.len > 0 && is_blank(text.ptr[0]) ? "\r\n" : "\r\n ");
+		buf_put_str(out, text.len > 0 && text_is_blank(text.ptr[0]) ? "\r\n" : "\r\n ");
 	}
 	buf_put_slice(out, text);
 }
@@ -299,7 +226,7 @@ static bool put_quoted(struct buf *out, struct slice name)
 			buf_put_char(&text, (char)c);
 	}
 	buf_put_str(&text, "\" ");
-	put_folding(out, buf_slice(&text), REWRITE_LINE_MAX);
+	put_folding(out, buf_slice(&text), FIELD_LINE_MAX);
 	buf_release(&text);
 	return true;
 }
@@ -318,9 +245,9 @@ static void put_changed(struct buf *out, const struct rewrite *r, const char *na
 	} else if (!find_mailbox(value, &m)) {
 		put_address(out, r->address, false);
 	} else {
-		put_folding(out, m.before, REWRITE_LINE_MAX);
+		put_folding(out, m.before, FIELD_LINE_MAX);
 		put_address(out, r->address, m.is_angle);
-		put_folding(out, m.after, REWRITE_LINE_MAX);
+		put_folding(out, m.after, FIELD_LINE_MAX);
 	}
 	buf_put_str(out, "\r\n");
 }
@@ -338,18 +265,18 @@ static bool put_reply_part(struct buf *out, const struct rewrite *r, struct slic
 	if (j.is_broken)
 		put_address(out, j.saved, put_quoted(out, j.name));
 	else
-		put_folding(out, trim(value), REWRITE_LINE_MAX);
+		put_folding(out, trim(value), FIELD_LINE_MAX);
 	return true;
 }
 
 static void put_reply_to(struct buf *out, const struct rewrite *r, struct slice header)
 {
-	struct header_field f;
+	struct field f;
 	bool is_first = true;
 
 	buf_put_str(out, "Reply-To: ");
-	while (take_field(&header, &f))
-		if (is_named(&f, "From") && put_reply_part(out, r, f.value, is_first))
+	while (field_take(&header, &f))
+		if (f.kind == FIELD_FROM && put_reply_part(out, r, f.value, is_first))
 			is_first = false;
 	if (is_first)
 		put_address(out, r->sender, false);
@@ -398,19 +325,19 @@ static void survey_from(struct survey *s, const struct rewrite *r, struct slice 
 static void survey_header(struct survey *s, const struct rewrite *r, struct slice header)
 {
 	struct slice rest = header;
-	struct header_field f;
+	struct field f;
 
 	*s = (struct survey){ .from = { "", 0 } };
-	while (take_field(&rest, &f)) {
-		if (is_named(&f, "From"))
+	while (field_take(&rest, &f)) {
+		if (f.kind == FIELD_FROM)
 			survey_from(s, r, f.value);
-		else if (is_named(&f, "Reply-To"))
+		else if (f.kind == FIELD_REPLY_TO)
 			s->has_reply_to |= trim(f.value).len > 0;
 	}
 	s->is_from_changed = s->foreign > 0 || s->authors == 0;
 	s->is_from_new = s->is_from_changed || (s->authors == 1 && s->same == 1);
-	for (rest = header; take_field(&rest, &f);)
-		if (is_named(&f, "Sender"))
+	for (rest = header; field_take(&rest, &f);)
+		if (f.kind == FIELD_SENDER)
 			s->is_sender_changed |= sender_fate(s, r, f.value) != SENDER_STAYS;
 }
 
@@ -422,9 +349,9 @@ static void put_from(struct buf *out, const struct rewrite *r, const struct surv
 }
 
 /* One field, changed as the survey says. */
-static void put_field(struct buf *out, const struct rewrite *r, const struct survey *s, const struct header_field *f)
+static void put_field(struct buf *out, const struct rewrite *r, const struct survey *s, const struct field *f)
 {
-	enum sender_fate fate = is_named(f, "Sender") ? sender_fate(s, r, f->value) : SENDER_STAYS;
+	enum sender_fate fate = f->kind == FIELD_SENDER ? sender_fate(s, r, f->value) : SENDER_STAYS;
 
 	if (fate == SENDER_GOES)
 		return;
@@ -437,7 +364,7 @@ static void put_field(struct buf *out, const struct rewrite *r, const struct sur
 bool rewrite_header(struct buf *out, const struct rewrite *r, struct slice header)
 {
 	struct slice rest = header;
-	struct header_field f;
+	struct field f;
 	struct survey s;
 	bool is_from_put;
 
@@ -445,12 +372,12 @@ bool rewrite_header(struct buf *out, const struct rewrite *r, struct slice heade
 	if (!s.is_from_changed && !s.is_sender_changed)
 		return false;
 	is_from_put = !s.is_from_changed;
-	while (take_field(&rest, &f)) {
-		if (s.is_from_changed && is_named(&f, "From")) {
+	while (field_take(&rest, &f)) {
+		if (s.is_from_changed && f.kind == FIELD_FROM) {
 			if (!is_from_put)
 				put_from(out, r, &s, header);
 			is_from_put = true;
-		} else if (!s.is_from_changed || s.has_reply_to || !is_named(&f, "Reply-To")) {
+		} else if (!s.is_from_changed || s.has_reply_to || f.kind != FIELD_REPLY_TO) {
 			put_field(out, r, &s, &f);
 		}
 	}

@@ -9,9 +9,8 @@
 #include "lib/conf.h"
 
 enum {
-	REWRITE_LINE_MAX = 998, /* RFC 5322 2.1.1 */
-	REWRITE_FOLD_AT = 76,   /* a line with an encoded word has no more, RFC 2047 2 */
-	REWRITE_NAME_MAX = 256  /* of a display name that has to be put into quotes */
+	REWRITE_FOLD_AT = 76,  /* a line with an encoded word has no more, RFC 2047 2 */
+	REWRITE_NAME_MAX = 256 /* of a display name that has to be put into quotes */
 };
 
 struct rewrite {
@@ -23,18 +22,13 @@ struct rewrite {
 /* The server does not take this address: its rewrite-sender goes in its place. false for the null sender. */
 bool rewrite_applies(const struct conf_server *server, struct slice address);
 /*
- * How many bytes of a message are its header; the blank line is not. false: it does not end in `bytes`, and more follow
- * unless is_all.
- */
-bool rewrite_measure(struct slice bytes, bool is_all, size_t *header_bytes) MUST_CHECK;
-/*
- * Appends the header as this server gets it:
+ * Appends the header (see field_measure) as this server gets it:
  * - From with an address that the server does not take becomes one mailbox: the first author's name, the new address.
  *   What it was goes into Reply-To unless there is one; an old From that nobody could answer to gives the envelope's
  *   sender instead.
  * - Sender that the server does not take goes where From has one author, and that is the new address; else it becomes
- * the new address. One that would say the same as the new From goes as well. All other bytes stay. false: all may stay
- * as it is, nothing was appended.
+ *   the new address. One that would say the same as the new From goes as well.
+ * All other bytes stay. false: all may stay as it is, nothing was appended.
  */
 bool rewrite_header(struct buf *out, const struct rewrite *r, struct slice header) MUST_CHECK;
 #endif

@@ -189,18 +189,13 @@ void text_lower(char *ptr, size_t len)
 			ptr[i] = (char)(ptr[i] + ('a' - 'A'));
 }
 
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t';
-}
-
 struct slice text_trim(struct slice s)
 {
-	while (s.len > 0 && is_blank(s.ptr[0])) {
+	while (s.len > 0 && text_is_blank(s.ptr[0])) {
 		s.ptr++;
 		s.len--;
 	}
-	while (s.len > 0 && is_blank(s.ptr[s.len - 1]))
+	while (s.len > 0 && text_is_blank(s.ptr[s.len - 1]))
 		s.len--;
 	return s;
 }

@@ -19,7 +19,11 @@ void text_format_duration(struct buf *out, uint64_t ms);
 void text_escape(struct buf *out, struct slice remote, size_t max_bytes);
 bool text_is_utf8(struct slice s); /* well-formed, no overlongs, no surrogates */
 bool text_is_ascii(struct slice s);
-void text_lower(char *ptr, size_t len);            /* ASCII, in place */
+void text_lower(char *ptr, size_t len); /* ASCII, in place */
+static inline bool text_is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
 struct slice text_trim(struct slice s);            /* blanks and tabs off both ends */
 uint64_t text_hash(const void *bytes, size_t len); /* 64-bit, seeded per process: for hash tables only */
 void text_seed(uint64_t seed);                     /* proc_main does it from getrandom(2) */

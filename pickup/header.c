@@ -1,9 +1,9 @@
 /* header.c - what a header says about who sends what to whom, and the header that goes out. */
 #include "pickup/header.h"
+#include "lib/field.h"
 #include "lib/spool.h"
 #include "lib/text.h"
 #include "pickup/body.h"
-#include "pickup/field.h"
 
 enum { REASON_MAX = 2000, QUOTE_MAX = 200, MULTIPLE = 1 << 20 };
 
@@ -26,38 +26,37 @@ void header_release(struct header *h)
 
 /* --- where it ends --- */
 
-static bool is_continuation(struct slice line)
-{
-	return line.len > 0 && (line.ptr[0] == ' ' || line.ptr[0] == '\t' || line.ptr[0] == '\r');
-}
-
-enum header_extent header_measure(struct slice bytes, bool is_all, struct header_range *out)
+/* Of the line that mbox files put before a header, line end included; "From : a@b" is a field. */
+static size_t mbox_line_length(struct slice bytes)
 {
 	static const char MBOX[] = "From ";
 	struct slice rest = bytes, line;
 
-	*out = (struct header_range){ 0 };
-	for (;;) {
-		size_t at = (size_t)(rest.ptr - bytes.ptr);
+	if (!field_take_line(&rest, &line) || line.len < sizeof(MBOX) - 1 ||
+	    memcmp(line.ptr, MBOX, sizeof(MBOX) - 1) != 0 || field_name_length(line) > 0)
+		return 0;
+	return bytes.len - rest.len;
+}
 
-		if (!is_all && !memchr(rest.ptr, '\n', rest.len))
-			return HEADER_NEEDS_MORE;
-		if (!field_take_line(&rest, &line)) {
-			out->end = out->body = at;
-			return HEADER_WHOLE;
-		}
-		if (at == 0 && line.len >= sizeof(MBOX) - 1 && memcmp(line.ptr, MBOX, sizeof(MBOX) - 1) == 0 &&
-		    field_name_length(line) == 0) { /* "From : a@b" is a field */
-			out->begin = (size_t)(rest.ptr - bytes.ptr);
-			continue;
-		}
-		if (line.len > 0 && (is_continuation(line) ? at > out->begin : field_name_length(line) > 0))
-			continue;
+enum header_extent header_measure(struct slice bytes, bool is_all, struct header_range *out)
+{
+	struct slice rest = bytes, line;
+	size_t len;
+
+	*out = (struct header_range){ 0 };
+	if (!is_all && (bytes.len == 0 || !memchr(bytes.ptr, '\n', bytes.len)))
+		return HEADER_NEEDS_MORE;
+	out->begin = mbox_line_length(bytes);
+	rest = (struct slice){ bytes.ptr + out->begin, bytes.len - out->begin };
+	if (!field_measure(rest, is_all, &len))
+		return HEADER_NEEDS_MORE;
+	out->end = out->body = out->begin + len;
+	rest = (struct slice){ rest.ptr + len, rest.len - len };
+	if (field_take_line(&rest, &line)) {
 		out->has_no_blank = line.len > 0;
-		out->end = at;
-		out->body = line.len > 0 ? at : (size_t)(rest.ptr - bytes.ptr);
-		return HEADER_WHOLE;
+		out->body = line.len > 0 ? out->end : bytes.len - rest.len;
 	}
+	return HEADER_WHOLE;
 }
 
 /* --- rejecting --- */

@@ -8,8 +8,7 @@
 
 enum {
 	HEADER_BYTES_MAX = 16 * 1024 * 1024, /* a longer one is rejected; it is held in memory as a whole */
-	HEADER_HOPS_MAX = 50,                /* Received fields; more is a mail loop */
-	HEADER_LINE_MAX = 998                /* RFC 5322 2.1.1 */
+	HEADER_HOPS_MAX = 50                 /* Received fields; more is a mail loop */
 };
 
 enum header_extent { HEADER_WHOLE, HEADER_NEEDS_MORE };

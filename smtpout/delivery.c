@@ -1,6 +1,7 @@
 /* delivery.c - one message for some of its recipients. */
 #include "smtpout/delivery.h"
 #include "lib/address.h"
+#include "lib/field.h"
 #include "lib/idn.h"
 #include "lib/rewrite.h"
 #include "lib/spool.h"
@@ -93,7 +94,7 @@ static char *read_head(const struct delivery *d, struct buf *out, size_t *head_b
 	bool is_all = d->qf.size_bytes == 0;
 
 	*head_bytes = 0;
-	while (!rewrite_measure(buf_slice(out), is_all, head_bytes)) {
+	while (!field_measure(buf_slice(out), is_all, head_bytes)) {
 		uint64_t left = d->qf.size_bytes - out->len;
 		size_t step = out->len > HEAD_STEP ? out->len : HEAD_STEP, want = left < step ? (size_t)left : step;
 		char *at = buf_reserve(out, want);

@@ -1,5 +1,6 @@
 /* downgrade.c - eight-bit content as quoted-printable. */
 #include "smtpout/downgrade.h"
+#include "lib/field.h"
 #include "lib/text.h"
 #include "smtpout/mime_header.h"
 
@@ -22,7 +23,7 @@ struct level {
 
 struct downgrade {
 	struct buf line;    /* since the last line end, or since the last piece of a long line */
-	struct buf header;  /* the logical header line being read, folded lines and all */
+	struct buf header;  /* the field being read, folded lines and all */
 	bool is_second;     /* time through */
 	bool is_line_begun; /* pieces of the present line were taken already */
 	bool is_lost;       /* too many parts or levels: the rest stays as it is */
@@ -31,6 +32,7 @@ struct downgrade {
 	struct level level[DOWNGRADE_DEPTH_MAX];
 	struct mime_header mime; /* of the entity in hand */
 	bool is_top;             /* the message's own header */
+	bool has_field;          /* the header in hand: a line that begins with a blank goes on with it */
 	unsigned entity;         /* number of the one in hand, plus 1 */
 	unsigned count;
 	uint8_t *action; /* by entity */
@@ -90,6 +92,7 @@ static void begin_entity(struct downgrade *d)
 {
 	d->place = IN_HEADER;
 	d->mime = (struct mime_header){ 0 };
+	d->has_field = false;
 	if (d->count == DOWNGRADE_ENTITIES_MAX) {
 		d->is_lost = true;
 		d->entity = 0;
@@ -108,8 +111,8 @@ static void begin_entity(struct downgrade *d)
 
 /* --- headers --- */
 
-/* The logical header line is whole. Of what changes, the old label is dropped. */
-static void end_header_line(struct downgrade *d)
+/* The field is whole. Of what changes, the old label is dropped. */
+static void end_field(struct downgrade *d)
 {
 	bool is_label = mime_header_take(&d->mime, buf_slice(&d->header));
 
@@ -169,7 +172,7 @@ static bool is_line_end(struct slice line)
 static void add_to_header(struct downgrade *d, struct slice line)
 {
 	if (d->header.len + line.len > HEADER_MAX_BYTES) {
-		end_header_line(d);
+		end_field(d);
 		emit(d, line);
 		return;
 	}
@@ -178,7 +181,7 @@ static void add_to_header(struct downgrade *d, struct slice line)
 
 static void end_header(struct downgrade *d)
 {
-	end_header_line(d);
+	end_field(d);
 	put_labels(d);
 }
 
@@ -230,7 +233,7 @@ static void take_body_line(struct downgrade *d, struct slice line)
 
 static void take_header_line(struct downgrade *d, struct slice line)
 {
-	bool is_folded = d->is_line_begun || line.ptr[0] == ' ' || line.ptr[0] == '\t';
+	bool is_folded = d->is_line_begun || (d->has_field && text_is_blank(line.ptr[0]));
 
 	if (is_line_end(line) && !d->is_line_begun) {
 		end_header(d);
@@ -238,7 +241,7 @@ static void take_header_line(struct downgrade *d, struct slice line)
 		enter_body(d);
 		return;
 	}
-	if (!is_folded && !mime_header_is_one(line)) {
+	if (!is_folded && field_name_length(line) == 0) {
 		end_header(d); /* no empty line before the body: our labels need one */
 		if (action_of(d) != KEEP)
 			emit_str(d, "\r\n");
@@ -248,7 +251,8 @@ static void take_header_line(struct downgrade *d, struct slice line)
 		return;
 	}
 	if (!is_folded)
-		end_header_line(d);
+		end_field(d);
+	d->has_field = true;
 	add_to_header(d, line);
 }
 

@@ -1,17 +1,7 @@
 /* mime_header.c - what the header of a MIME entity says about its body. */
 #include "smtpout/mime_header.h"
+#include "lib/field.h"
 #include "lib/text.h"
-
-bool mime_header_is_one(struct slice line)
-{
-	for (size_t i = 0; i < line.len; i++) {
-		if (line.ptr[i] == ':')
-			return i > 0;
-		if (line.ptr[i] <= ' ' || line.ptr[i] == 127) /* also all bytes above 127, where char is signed */
-			return false;
-	}
-	return false;
-}
 
 static struct slice skip(struct slice s, size_t len)
 {
@@ -143,24 +133,19 @@ static void take_encoding(struct mime_header *m, struct slice value)
 	m->is_encoded = !m->is_eight_bit && !slice_equal_nocase(token, slice_of("7bit"));
 }
 
-bool mime_header_take(struct mime_header *m, struct slice line)
+bool mime_header_take(struct mime_header *m, struct slice field)
 {
-	const char *colon = memchr(line.ptr ? line.ptr : "", ':', line.len);
-	struct slice name, value;
+	struct field f;
 
-	if (!colon)
+	if (field_name_length(field) == 0 || !field_take(&field, &f))
 		return false;
-	name = text_trim((struct slice){ line.ptr, (size_t)(colon - line.ptr) });
-	value = (struct slice){ colon + 1, line.len - (size_t)(colon + 1 - line.ptr) };
-	if (slice_equal_nocase(name, slice_of("MIME-Version")))
+	if (f.kind == FIELD_MIME_VERSION)
 		m->has_version = true;
-	else if (slice_equal_nocase(name, slice_of("Content-Type")))
-		take_type(m, value);
-	else if (slice_equal_nocase(name, slice_of("Content-Transfer-Encoding")))
-		take_encoding(m, value);
-	else
-		return false;
-	return slice_equal_nocase(name, slice_of("Content-Transfer-Encoding"));
+	else if (f.kind == FIELD_CONTENT_TYPE)
+		take_type(m, f.value);
+	else if (f.kind == FIELD_CONTENT_TRANSFER_ENCODING)
+		take_encoding(m, f.value);
+	return f.kind == FIELD_CONTENT_TRANSFER_ENCODING;
 }
 
 /* A line's end ends a character, so only the last bytes of a piece can be half of one. */

@@ -18,10 +18,8 @@ struct mime_header {
 	char boundary[MIME_BOUNDARY_MAX];
 };
 
-/* Takes one logical header line, folded lines and line ends included. True when it is Content-Transfer-Encoding. */
-bool mime_header_take(struct mime_header *m, struct slice line);
-/* "Name:": whether a line can begin a header. */
-bool mime_header_is_one(struct slice line);
+/* Takes one field, folded lines and line ends included. True when it is Content-Transfer-Encoding. */
+bool mime_header_take(struct mime_header *m, struct slice field);
 
 /* Whether bytes that come in pieces are UTF-8. Zeroed to begin with. */
 struct mime_utf8 {

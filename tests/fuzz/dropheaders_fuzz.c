@@ -2,9 +2,9 @@
  * dropheaders_fuzz.c - a dropped message, header and body. What is accepted has no Bcc, no bare CR or LF, no line over
  * the limit, no line of blanks only in its header, and its queue file can be read.
  */
+#include "lib/field.h"
 #include "lib/queuefile.h"
 #include "pickup/body.h"
-#include "pickup/field.h"
 #include "pickup/header.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);

@@ -1,6 +1,7 @@
 /* Rewriting any header: no crash; what comes out is a header again, with one From that the server takes, lines no
  * longer than they were or may be, and rewriting it once more changes nothing. The first byte chooses the setting. */
 #include "lib/address.h"
+#include "lib/field.h"
 #include "lib/rewrite.h"
 
 enum { OUT_MAX = 4 * 1024 * 1024 };
@@ -34,17 +35,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0 || size > OUT_MAX / 16)
 		return 0;
 	server.rewrite = data[0] & 1 ? REWRITE_ALWAYS : REWRITE_UNLESS_ALLOWED;
-	if (!rewrite_measure(in, true, &len) || len > in.len)
+	if (!field_measure(in, true, &len) || len > in.len)
 		BUG("a whole header cannot be measured");
 	buf_init(&once, OUT_MAX);
 	buf_init(&twice, OUT_MAX);
 	if (rewrite_header(&once, &r, (struct slice){ in.ptr, len })) {
 		if (once.failed)
 			BUG("a header grew without bounds");
-		if (!rewrite_measure(buf_slice(&once), true, &again) || again != once.len)
+		if (!field_measure(buf_slice(&once), true, &again) || again != once.len)
 			BUG("what came out is no header");
 		if (longest_line(buf_slice(&once)) > longest_line((struct slice){ in.ptr, len }) + 1 &&
-		    longest_line(buf_slice(&once)) > REWRITE_LINE_MAX + 1)
+		    longest_line(buf_slice(&once)) > FIELD_LINE_MAX + 1)
 			BUG("a line of %zu bytes", longest_line(buf_slice(&once)));
 		if (rewrite_header(&twice, &r, buf_slice(&once)))
 			BUG("once more changes it again:\n%s\n--\n%s", buf_text(&once), buf_text(&twice));

@@ -1,6 +1,5 @@
 /* From a dropped header to envelope, options and the header that is sent. */
 #include "lib/text.h"
-#include "pickup/field.h"
 #include "pickup/header.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -290,42 +289,6 @@ static void hops_and_nul(void **state UNUSED)
 	header_release(&h);
 }
 
-/* Folding: no line over the limit, none of blanks only, and unfolded it is what it was. */
-static void long_lines_are_folded(void **state UNUSED)
-{
-	static const size_t WORDS[] = { 1, 5, 80, 900, 990, 991, 997, 998, 2000, 5000 };
-	struct buf value, out;
-
-	buf_init(&value, 100000);
-	buf_init(&out, 200000);
-	for (size_t i = 0; i < ARRAY_LEN(WORDS); i++) {
-		struct field f = { .name = { "Subject", 7 } };
-		size_t column = 0, longest = 0, words = 0;
-
-		buf_clear(&value);
-		buf_clear(&out);
-		for (size_t k = 0; k < 20000 / (WORDS[i] + 1); k++) {
-			buf_put_char(&value, ' ');
-			for (size_t c = 0; c < WORDS[i]; c++)
-				buf_put_char(&value, 'x');
-		}
-		buf_put_str(&value, "      ");
-		f.value = buf_slice(&value);
-		field_put(&out, &f);
-		for (size_t k = 8; k < out.len; k++) {
-			words += out.ptr[k] == 'x';
-			column = out.ptr[k] == '\n' ? 0 : column + 1;
-			longest = column > longest ? column : longest;
-			if (out.ptr[k] == '\n' && k + 1 < out.len)
-				assert_true(out.ptr[k + 1] == ' ' && out.ptr[k + 2] == 'x');
-		}
-		assert_true(longest <= HEADER_LINE_MAX + 1); /* CR counted */
-		assert_int_equal(words, 20000 / (WORDS[i] + 1) * WORDS[i]);
-	}
-	buf_release(&value);
-	buf_release(&out);
-}
-
 static void where_the_header_ends(void **state UNUSED)
 {
 	static const struct {
@@ -377,7 +340,6 @@ int main(void)
 		cmocka_unit_test(options),
 		cmocka_unit_test(flags),
 		cmocka_unit_test(hops_and_nul),
-		cmocka_unit_test(long_lines_are_folded),
 		cmocka_unit_test(where_the_header_ends),
 	};
 

@@ -52,6 +52,11 @@ static const struct {
 	{ "a multipart without boundary is a text", "Content-Type: multipart/mixed\r\n\r\n\xe4\r\n",
 	  "Content-Type: multipart/mixed\r\nMIME-Version: 1.0\r\n" QP "\r\n=E4\r\n" },
 	{ "a part whose header ends in a boundary", MIX "\r\n--a b\r\nSubject: \xe4\r\n--a b--\r\n", NULL },
+	{ "a blank before the colon",
+	  MIX "\r\n--a b\r\nContent-Type : text/plain; charset=iso-8859-1\r\nX: y\r\n\r\n\xe4\r\n--a b--\r\n",
+	  MIX "\r\n--a b\r\nContent-Type : text/plain; charset=iso-8859-1\r\nX: y\r\n" QP "\r\n=E4\r\n--a b--\r\n" },
+	{ "a part that begins with a blank has no header", MIX "\r\n--a b\r\n \xe4\r\nx\r\n--a b--\r\n",
+	  MIX "\r\n--a b\r\n" QP "\r\n =E4\r\nx\r\n--a b--\r\n" },
 	{ "a header that no empty line ends", "Subject: x\r\n\xe4 y\r\n",
 	  "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\n" QP "\r\n=E4 y\r\n" },
 };

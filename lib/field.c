@@ -1,17 +1,20 @@
-/* field.c - taking a header apart and writing it again. */
-#include "pickup/field.h"
+/* field.c - taking a header apart, and writing its fields. */
+#include "lib/field.h"
 #include "lib/text.h"
-#include "pickup/header.h"
 
 static const char *const NAMES[] = {
 	[FIELD_OTHER] = "",
 	[FIELD_BCC] = "Bcc",
 	[FIELD_CC] = "Cc",
 	[FIELD_CONTENT_LENGTH] = "Content-Length",
+	[FIELD_CONTENT_TRANSFER_ENCODING] = "Content-Transfer-Encoding",
+	[FIELD_CONTENT_TYPE] = "Content-Type",
 	[FIELD_DATE] = "Date",
 	[FIELD_FROM] = "From",
 	[FIELD_MESSAGE_ID] = "Message-ID",
+	[FIELD_MIME_VERSION] = "MIME-Version",
 	[FIELD_RECEIVED] = "Received",
+	[FIELD_REPLY_TO] = "Reply-To",
 	[FIELD_RESENT_BCC] = "Resent-Bcc",
 	[FIELD_RESENT_CC] = "Resent-Cc",
 	[FIELD_RESENT_FROM] = "Resent-From",
@@ -28,11 +31,6 @@ static const char *const NAMES[] = {
 };
 _Static_assert(ARRAY_LEN(NAMES) == FIELD_KIND_COUNT, "field names out of step");
 
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t';
-}
-
 static struct slice slice_from(struct slice s, size_t at)
 {
 	return (struct slice){ s.ptr + at, s.len - at };
@@ -44,7 +42,7 @@ size_t field_name_length(struct slice line)
 
 	while (len < line.len && line.ptr[len] > ' ' && line.ptr[len] < 127 && line.ptr[len] != ':')
 		len++;
-	for (colon = len; colon < line.len && is_blank(line.ptr[colon]); colon++)
+	for (colon = len; colon < line.len && text_is_blank(line.ptr[colon]); colon++)
 		;
 	return colon < line.len && line.ptr[colon] == ':' && len <= FIELD_NAME_MAX ? len : 0;
 }
@@ -72,6 +70,12 @@ bool field_take_line(struct slice *rest, struct slice *line)
 	return true;
 }
 
+/* A lone CR becomes a blank when it is sent. */
+static bool is_continuation(struct slice line)
+{
+	return line.len > 0 && (text_is_blank(line.ptr[0]) || line.ptr[0] == '\r');
+}
+
 bool field_take(struct slice *rest, struct field *out)
 {
 	struct slice line, ahead;
@@ -85,25 +89,41 @@ bool field_take(struct slice *rest, struct field *out)
 	if (out->name.len == 0 || !colon)
 		BUG("not the first line of a field");
 	for (end = line.ptr + line.len, ahead = *rest; field_take_line(&ahead, &line); *rest = ahead) {
-		if (line.len > 0 && !is_blank(line.ptr[0]) && line.ptr[0] != '\r')
+		if (line.len > 0 && !is_continuation(line))
 			break;
 		end = line.ptr + line.len;
 	}
+	out->raw = (struct slice){ out->name.ptr, (size_t)(rest->ptr - out->name.ptr) };
 	out->value = (struct slice){ colon + 1, (size_t)(end - colon) - 1 };
 	return true;
+}
+
+bool field_measure(struct slice bytes, bool is_all, size_t *header_bytes)
+{
+	struct slice rest = bytes, line;
+
+	*header_bytes = 0;
+	while (is_all || (rest.len > 0 && memchr(rest.ptr, '\n', rest.len))) {
+		if (!field_take_line(&rest, &line))
+			return true;
+		if (is_continuation(line) ? *header_bytes == 0 : field_name_length(line) == 0)
+			return true;
+		*header_bytes = bytes.len - rest.len;
+	}
+	return false;
 }
 
 void field_unfold(struct buf *out, struct slice value)
 {
 	struct slice line;
 
-	while (value.len > 0 && (is_blank(value.ptr[0]) || value.ptr[0] == '\r' || value.ptr[0] == '\n'))
+	while (value.len > 0 && (text_is_blank(value.ptr[0]) || value.ptr[0] == '\r' || value.ptr[0] == '\n'))
 		value = slice_from(value, 1);
 	while (field_take_line(&value, &line)) {
 		for (size_t i = 0; i < line.len; i++)
 			buf_put_char(out, line.ptr[i] == '\r' ? ' ' : line.ptr[i]);
 	}
-	while (out->len > 0 && is_blank(out->ptr[out->len - 1]))
+	while (out->len > 0 && text_is_blank(out->ptr[out->len - 1]))
 		out->len--;
 }
 
@@ -113,7 +133,7 @@ static size_t count_blanks(const char *text, size_t len)
 {
 	size_t i = 0;
 
-	while (i < len && is_blank(text[i]))
+	while (i < len && text_is_blank(text[i]))
 		i++;
 	return i;
 }
@@ -124,7 +144,7 @@ static size_t find_fold(const char *text, size_t len, size_t max)
 	size_t indent = count_blanks(text, len);
 
 	for (size_t i = max; i > indent; i--) {
-		if (is_blank(text[i]) && !is_blank(text[i - 1]) && i + count_blanks(text + i, len - i) < len)
+		if (text_is_blank(text[i]) && !text_is_blank(text[i - 1]) && i + count_blanks(text + i, len - i) < len)
 			return i;
 	}
 	return 0;
@@ -133,9 +153,9 @@ static size_t find_fold(const char *text, size_t len, size_t max)
 /* One line without its end; what is too long becomes several. */
 static void put_folded(struct buf *out, const char *text, size_t len)
 {
-	size_t max = HEADER_LINE_MAX;
+	size_t max = FIELD_LINE_MAX;
 
-	while (len > max && is_blank(text[len - 1])) /* a fold before these would make a line of blanks */
+	while (len > max && text_is_blank(text[len - 1])) /* a fold before these would make a line of blanks */
 		len--;
 	while (len > max) {
 		size_t cut = find_fold(text, len, max);
@@ -148,7 +168,7 @@ static void put_folded(struct buf *out, const char *text, size_t len)
 		}
 		buf_put(out, text, cut);
 		buf_put_str(out, is_hard ? "\r\n " : "\r\n");
-		max = is_hard ? HEADER_LINE_MAX - 1 : HEADER_LINE_MAX;
+		max = is_hard ? FIELD_LINE_MAX - 1 : FIELD_LINE_MAX;
 		text += cut;
 		len -= cut;
 	}
@@ -170,7 +190,7 @@ static void blank_cr(struct buf *out, size_t begin)
 /* Nearly all fields: one line, nothing to mend. */
 static bool is_plain(const struct field *f)
 {
-	return f->name.len + 1 + f->value.len <= HEADER_LINE_MAX && !memchr(f->value.ptr, '\n', f->value.len) &&
+	return f->name.len + 1 + f->value.len <= FIELD_LINE_MAX && !memchr(f->value.ptr, '\n', f->value.len) &&
 	       !memchr(f->value.ptr, '\r', f->value.len);
 }
 
@@ -180,7 +200,7 @@ static void put_mended(struct buf *out, const struct field *f)
 	struct buf text;
 	bool is_first = true;
 
-	buf_init(&text, HEADER_BYTES_MAX + HEADER_LINE_MAX);
+	buf_init(&text, f->name.len + 1 + f->value.len);
 	while (field_take_line(&rest, &line) || is_first) {
 		buf_clear(&text);
 		if (is_first) {
