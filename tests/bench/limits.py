@@ -4,7 +4,6 @@
 Every permit is settled, every answer durable. Four limits a server, all of them bucketed.
 """
 import os
-import select
 import sys
 import tempfile
 import time
@@ -33,27 +32,6 @@ def start(folder, servers):
     return Child("limiter", conf(servers), folder)
 
 
-def exchange(child, packets):
-    """Sends them all and reads as many answers; seconds."""
-    to_child, from_child = child.pipes[0]
-    begun, sent, answers = time.monotonic(), 0, 0
-    while answers < len(packets):
-        try:
-            while sent < len(packets):
-                os.write(to_child.write_end, packets[sent])
-                sent += 1
-        except BlockingIOError:
-            pass
-        select.select([from_child.read_end], [], [], 10)
-        try:
-            while True:
-                os.read(from_child.read_end, 4096)
-                answers += 1
-        except BlockingIOError:
-            pass
-    return time.monotonic() - begun
-
-
 def pairs(child, rounds, batch, server=lambda i: "s0"):
     for i in range(rounds):
         common = {"scopes": server(i), "class": 0}
@@ -68,14 +46,14 @@ def main():
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
         with start(Path(folder), 1) as child:
             for batch, rounds in ((1, 20000), (10, 10000), (100, 5000)):
-                seconds = exchange(child, list(pairs(child, rounds, batch)))
+                seconds = child.exchange(list(pairs(child, rounds, batch)))
                 print(f"batches of {batch:3}: {rounds * batch / seconds:10,.0f} durable permits a second")
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
         with start(Path(folder), 1) as child:
             empty_kb = rollup_kb(child.pid, "Pss")
         os.system(f"rm -rf {folder}/spool")
         with start(Path(folder), SERVERS) as child:
-            exchange(child, list(pairs(child, SERVERS, 5, lambda i: f"s{i}")))
+            child.exchange(list(pairs(child, SERVERS, 5, lambda i: f"s{i}")))
             used_kb = rollup_kb(child.pid, "Pss")
             child.kill()
             child.generation += 1

@@ -194,6 +194,26 @@ class Child:
     def receive(self, pipe=None, peer=0, timeout=10):
         return self.receive_all(pipe, peer, timeout)[:2]
 
+    def exchange(self, packets, peer=0, timeout=10):
+        """Sends encoded packets as fast as they are taken, until each has its answer; the answers are not looked at. Seconds."""
+        to_child, from_child = self.pipes[peer]
+        begun, sent, answers = time.monotonic(), 0, 0
+        while answers < len(packets):
+            try:
+                while sent < len(packets):
+                    os.write(to_child.write_end, packets[sent])
+                    sent += 1
+            except BlockingIOError:
+                pass
+            assert select.select([from_child.read_end], [], [], timeout * SLOW)[0], f"no answer\n{self.log()}"
+            try:
+                while True:
+                    os.read(from_child.read_end, PACKET_MAX)
+                    answers += 1
+            except BlockingIOError:
+                pass
+        return time.monotonic() - begun
+
     def has_ended(self):
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)

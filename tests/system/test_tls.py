@@ -11,7 +11,7 @@ import peers
 from fake_smtp import free_address
 from harness import wait_until
 from smtpchild import TLS_DANE, TLS_NONE, TLS_OPPORTUNISTIC, TLS_REQUIRE, TLS_VERIFY
-from test_smtp import BODY, section, server, smtpout, verdicts  # noqa: F401 (fixtures)
+from test_smtp import BODY, section, server, smtpout, verdicts, wrapped  # noqa: F401 (fixtures)
 
 HOST = "mx.there.example"
 
@@ -98,12 +98,6 @@ def speaks_tls(s):
     s.facts = None
     s.say("220 hi")
     s.serve(extensions=["PIPELINING", "STARTTLS"], dot=note)
-
-
-def wrapped(s):
-    s.sock = s.tls = s.server.tls.wrap_socket(s.sock, server_side=True)
-    s.say("220 hi")
-    s.serve()
 
 
 def send(out, srv, *dane, host=HOST, server="out", tls=None):

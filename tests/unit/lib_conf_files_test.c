@@ -1,34 +1,8 @@
 /* lib_conf_files_test.c - the files that postern.conf names; and table, manual page and sample, which say the same. */
-#include "lib/conf_private.h"
+#include "tests/unit/conf_from_text.h"
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/stat.h>
 #include <unistd.h>
-/* cmocka last: it needs the four standard headers above */
-#include <cmocka.h>
-
-#define PATH "/etc/t.conf"
-
-static struct conf *read_as(const char *text, bool is_all_available, struct conf_errors *errors)
-{
-	return conf_read_text(PATH, slice_of(text), is_all_available, errors);
-}
-
-/* Reads what must be right; the caller frees. */
-static struct conf *read_right(const char *text, bool is_all_available)
-{
-	struct conf_errors errors;
-	struct conf *c = read_as(text, is_all_available, &errors);
-
-	for (unsigned i = 0; i < errors.count; i++)
-		print_error("%s\n", errors.text[i]);
-	assert_int_equal(errors.count, 0);
-	assert_non_null(c);
-	return c;
-}
 
 /* --- what the configuration names --- */
 

@@ -1,37 +1,12 @@
 /* lib_conf_test.c - postern.conf: what is taken, what is refused, and in which words. */
-#include "lib/conf_private.h"
+#include "tests/unit/conf_from_text.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
-/* cmocka last: it needs the four standard headers above */
-#include <cmocka.h>
 
-#define PATH        "/etc/t.conf"
 #define FINGERPRINT "00112233445566778899AABBCCDDEEFF00112233445566778899aabbccddeeff"
 #define OK          "server \"a\" { host = \"h\" }\n"
-
-static struct conf *read_as(const char *text, bool is_all_available, struct conf_errors *errors)
-{
-	return conf_read_text(PATH, slice_of(text), is_all_available, errors);
-}
-
-/* Reads what must be right; the caller frees. */
-static struct conf *read_right(const char *text, bool is_all_available)
-{
-	struct conf_errors errors;
-	struct conf *c = read_as(text, is_all_available, &errors);
-
-	for (unsigned i = 0; i < errors.count; i++)
-		print_error("%s\n", errors.text[i]);
-	assert_int_equal(errors.count, 0);
-	assert_non_null(c);
-	return c;
-}
 
 struct bad_row {
 	const char *text;

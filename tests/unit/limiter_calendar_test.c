@@ -1,5 +1,6 @@
 /* limiter_calendar_test.c - the clock's periods: where they begin, DST, clock steps; never more than N in one. */
 #include "limiter/permits.h"
+#include "tests/unit/random_below.h"
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,15 +14,6 @@ enum { HOUR = 3600000, DAY = 24 * HOUR };
 static const struct slice ISP = { "isp", 3 };
 static char dir[64];
 static uint32_t next_request;
-static uint64_t random_state;
-
-static uint64_t random_below(uint64_t limit)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state % limit;
-}
 
 static int64_t at(const char *text)
 {

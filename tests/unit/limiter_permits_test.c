@@ -1,5 +1,6 @@
 /* limiter_permits_test.c - whatever happens, no span of any window holds more than its limit. */
 #include "limiter/permits.h"
+#include "tests/unit/random_below.h"
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -232,16 +233,6 @@ struct life {
 	uint64_t told; /* permits */
 	bool is_prompt;
 };
-
-static uint64_t random_state;
-
-static uint64_t random_below(uint64_t limit)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state % limit;
-}
 
 static int64_t now_of(const struct life *life)
 {

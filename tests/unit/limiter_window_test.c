@@ -1,19 +1,10 @@
 /* limiter_window_test.c - never more than the amount in any span, and hardly less than allowed. */
 #include "limiter/window.h"
+#include "tests/unit/random_below.h"
 #include <setjmp.h>
 #include <stdarg.h>
 /* cmocka last: it needs the four standard headers above */
 #include <cmocka.h>
-
-static uint64_t random_state = 88172645463325252u;
-
-static uint64_t random_below(uint64_t limit)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state % limit;
-}
 
 /* Two per hour sent three: a charge must still count when it is exactly as old as the window is wide. */
 static void limit_holds_at_the_edge(void **state)
