@@ -193,6 +193,32 @@ bool journal_get_note(struct journal *j, const char *name, struct buf *value)
 	return is_there && value->len > 0;
 }
 
+struct note_scan {
+	void (*fn)(void *arg, struct slice name, struct slice value);
+	void *arg;
+};
+
+static bool on_note(void *arg, struct slice key, struct slice value)
+{
+	struct note_scan *scan = arg;
+
+	scan->fn(scan->arg, (struct slice){ key.ptr + NOTE_ID_BYTES, key.len - NOTE_ID_BYTES }, value);
+	return true;
+}
+
+enum store_result journal_scan_notes(struct journal *j, const char *prefix,
+				     void (*fn)(void *arg, struct slice name, struct slice value), void *arg)
+{
+	struct note_scan scan = { fn, arg };
+	enum store_result result;
+	struct buf key;
+
+	note_key(&key, prefix);
+	result = store_scan(j->store, buf_slice(&key), on_note, &scan);
+	buf_release(&key);
+	return result;
+}
+
 bool journal_is_dirty(const struct journal *j)
 {
 	return j->is_dirty;

@@ -29,6 +29,10 @@ enum store_result journal_scan(struct journal *j, uint64_t id,
 enum store_result journal_put_note(struct journal *j, const char *name, struct slice value) MUST_CHECK;
 enum store_result journal_delete_note(struct journal *j, const char *name) MUST_CHECK;
 bool journal_get_note(struct journal *j, const char *name, struct buf *value) MUST_CHECK; /* false: there is none */
+/* All notes whose names begin so; fn gets the names. */
+enum store_result journal_scan_notes(struct journal *j, const char *prefix,
+				     void (*fn)(void *arg, struct slice name, struct slice value),
+				     void *arg) MUST_CHECK;
 bool journal_key_is_note(struct slice key);
 bool journal_is_dirty(const struct journal *j);
 enum store_result journal_sync(struct journal *j) MUST_CHECK;

@@ -5,6 +5,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/permit.h"
 #include "scheduler/session.h"
+#include "scheduler/stepwise.h"
 #include "scheduler/verdict.h"
 #include <stdlib.h>
 
@@ -77,7 +78,7 @@ struct lane *lane_get(struct scheduler *s, unsigned server, uint64_t site, const
 static bool is_worth_remembering(const struct scheduler *s, const struct lane *l)
 {
 	return s->lanes.count <= LANES_REMEMBERED_MAX &&
-	       (l->state != LANE_UP || l->fruitless > 0 ||
+	       (l->state != LANE_UP || l->fruitless > 0 || stepwise_is_in_doubt(l) ||
 		(l->throttled.ms && clock_mono().ms < l->throttled.ms + GROWTH_PAUSE_MS));
 }
 

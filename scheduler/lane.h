@@ -44,7 +44,10 @@ struct lane {
 	bool is_stepping;      /* it was asked for less: one connection more for each round of successes */
 	enum failure_cause cause;
 	uint16_t code;
-	char *dsn, *text, *relay; /* the last failure */
+	char *dsn, *text, *relay;     /* the last failure */
+	uint64_t hosts_key;           /* of its MX set, the same in every process; 0: not needed so far */
+	struct wall stepwise_until;   /* no PIPELINING; see stepwise.h */
+	struct mono broken_flight_at; /* when a session ended with a part of a flight unanswered; 0: none did */
 	bool is_dirty, is_wanting;
 	struct lane *next_dirty, *next_wanting, *prev_wanting;
 };

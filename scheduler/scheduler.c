@@ -30,6 +30,7 @@
 #include "scheduler/permit.h"
 #include "scheduler/refusal.h"
 #include "scheduler/session.h"
+#include "scheduler/stepwise.h"
 #include "scheduler/target.h"
 #include <stdlib.h>
 #include <unistd.h>
@@ -431,6 +432,7 @@ static int after_jail(struct proc *p)
 		return EXIT_STATUS_TEMPORARY;
 	pause_load(s);
 	refusal_load(s);
+	stepwise_load(s);
 	s->control = operator_open(s, PROC_FD_EXTRA);
 	loop_on_turn(s->loop, scheduler_turn, s);
 	loop_timer_set_ms(s->retry_sync_timer, 0); /* the first turn: what was found on disk */

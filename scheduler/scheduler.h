@@ -150,6 +150,7 @@ struct scheduler {
 	unsigned refused_count, refused_room;
 	uint64_t last_id;
 	unsigned dns_failures;    /* answers in a row that were none */
+	unsigned stepwise_count;  /* sites written down, see stepwise.h */
 	struct mono report_again; /* reports that met a full disk */
 	int64_t due_armed_ms;     /* what due_timer is set to */
 };

@@ -8,6 +8,7 @@
 #include "scheduler/outcome.h"
 #include "scheduler/react.h"
 #include "scheduler/refusal.h"
+#include "scheduler/stepwise.h"
 #include <stdlib.h>
 
 enum {
@@ -79,6 +80,7 @@ static struct session *session_add(struct scheduler *s, struct worker *w, uint32
 	session->server = server;
 	session->worker = w;
 	session->owner = s;
+	session->opened = clock_mono();
 	session->idle = loop_timer_new(s->loop, on_idle, session);
 	table_add(&s->sessions, &session->node, id_hash(id));
 	w->sessions++;
@@ -110,6 +112,7 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	m.session = session->id;
 	m.server = conf_server_key(&s->conf->server[l->server]);
 	m.tls = (uint8_t)(l->destination ? l->destination->tls : TLS_UNSET);
+	m.stepwise = stepwise_is_on(s, l, hosts);
 	m.site = slice_of(l->name);
 	m.hosts = hosts;
 	head = channel_head(w->channel);
@@ -410,6 +413,8 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	default:
 		break;
 	}
+	if (l)
+		stepwise_on_down(s, session, m->broken_flight);
 	settle_returned(s, session, m, is_explained);
 	session_remove(s, session);
 }

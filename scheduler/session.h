@@ -23,6 +23,7 @@ struct session {
 	unsigned in_flight, sent_count, delivered_count;
 	uint32_t rcpt_limit, mail_limit; /* RFC 9422, 0: unknown */
 	uint64_t size_limit;
+	struct mono opened;
 	bool was_up, was_answered; /* answered: a reply about some delivery came */
 	struct loop_timer *idle;
 	struct scheduler *owner;

@@ -330,6 +330,8 @@ void engine_lost(struct engine *e, bool is_timeout, const char *error)
 		engine_end(e, FAILURE_NONE, 0, "", "");
 		return;
 	}
+	/* Who refuses and hangs up has said why the rest is missing. */
+	e->is_flight_broken = engine_owed(e) > 0 && e->is_flight_answered && !e->is_flight_refused;
 	if (is_timeout)
 		text = xasprintf("conversation with %s timed out while %s", e->peer, progress(e));
 	else
@@ -444,6 +446,8 @@ void engine_reply(struct engine *e, const struct reply *r)
 	}
 	e->fifo_first = (e->fifo_first + 1) % ENGINE_FIFO;
 	e->fifo_count--;
+	e->is_flight_answered = true;
+	e->is_flight_refused |= r->code >= 400;
 	if (e->mail[0] && step >= STEP_MAIL && step <= STEP_EMPTY_DOT)
 		e->mail[0]->was_answered = true;
 	if (r->code == 421 && step != STEP_QUIT)
@@ -465,6 +469,8 @@ void engine_secured(struct engine *e)
 
 void engine_sent(struct engine *e)
 {
+	if (engine_owed(e) == 0)
+		e->is_flight_answered = e->is_flight_refused = false;
 	e->fifo_unsent = 0;
 	if (e->out.cap > 4096)
 		buf_release(&e->out);

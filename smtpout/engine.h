@@ -104,8 +104,9 @@ struct engine {
 	const char *peer;     /* "HOST[ADDRESS]" for texts; borrowed */
 	struct login *login;  /* NULL: none is wanted; borrowed, set after engine_init() */
 	bool is_relay;        /* a server of ours, not somebody's MX: 530 means that our login is at fault */
-	bool is_stepwise;     /* one command at a time, whatever the server offers: somebody watches */
-	bool is_rehearsal;    /* with is_stepwise: a transaction ends before DATA, what RCPT said is its outcome */
+	/* One command at a time, whatever the server offers: somebody watches, or it loses what is sent ahead. */
+	bool is_stepwise;
+	bool is_rehearsal; /* with is_stepwise: a transaction ends before DATA, what RCPT said is its outcome */
 	struct ehlo ehlo;
 	bool is_secure, may_say_ehlo, needs_reset, is_up, wants_body, wants_tls, wants_close, is_hanging_up;
 	unsigned mail_count; /* taken so far on this connection */
@@ -114,6 +115,9 @@ struct engine {
 	struct buf out;            /* commands to write */
 	uint8_t fifo[ENGINE_FIFO]; /* enum engine_step: replies owed, oldest first */
 	unsigned fifo_first, fifo_count, fifo_unsent;
+	/* Of the flight under way, the commands written since nothing was owed: did replies come, and refusals? */
+	bool is_flight_answered, is_flight_refused;
+	bool is_flight_broken;         /* the end: replies to a part of a flight never came */
 	struct engine_outcome failure; /* why the session is over; cause FAILURE_NONE: in order */
 };
 

@@ -74,6 +74,7 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 		.dsn = slice_of(why->dsn),
 		.text = slice_of(why->text ? why->text : ""),
 		.relay = slice_of(s->relay ? s->relay : "none"),
+		.broken_flight = s->has_engine && s->engine.is_flight_broken,
 	};
 
 	close_connection(s);
@@ -389,6 +390,7 @@ static void on_dial(void *arg, const struct dial_end *end)
 		engine_release(&s->engine);
 	engine_init(&s->engine, s->w->conf->hostname, s->peer, starttls_level(s));
 	s->engine.is_relay = s->server->method == METHOD_RELAY;
+	s->engine.is_stepwise = s->is_stepwise;
 	prepare_login(s);
 	s->has_engine = true;
 	reply_parser_init(&s->parser);
@@ -487,6 +489,7 @@ bool session_open(struct worker *w, const struct msg_connect *m)
 	s->server_index = (uint16_t)server;
 	s->server = &w->conf->server[server];
 	s->level = level_of(s->server, m->tls);
+	s->is_stepwise = m->stepwise;
 	s->host_count = hosts.count;
 	s->hosts = xstrndup(m->hosts.ptr, m->hosts.len);
 	s->hosts_len = m->hosts.len;

@@ -37,6 +37,7 @@ struct session {
 	int64_t output_since_ms, envelope_since_ms; /* 0: no output waits; no envelope is under way */
 	uint64_t output_bytes;                      /* taken by the socket since then */
 	struct engine_outcome failure;              /* the best known reason while hosts are tried; cause 0: none */
+	bool is_stepwise;                           /* this site loses what is sent ahead */
 	bool has_engine, is_shaking_hands, is_clear_only, was_up, had_other_hosts, is_hanging_up, is_dead;
 };
 

@@ -92,7 +92,8 @@ class Smtpout(Child):
 
     def connect(self, hosts, server="out", site="there.example", tls=None):
         session = next(self.numbers)
-        self.send("CONNECT", session=session, server=server_key(server), tls=TLS_UNSET if tls is None else tls, site=site, hosts=encode_hosts(hosts))
+        self.send("CONNECT", session=session, server=server_key(server), tls=TLS_UNSET if tls is None else tls, stepwise=0, site=site,
+                  hosts=encode_hosts(hosts))
         return session
 
     def give(self, session, number, rcpts=(0,), group=0, attempt=1):

@@ -22,6 +22,7 @@ enum { STEPS_MAX = 40, MAILS_MAX = 4 };
  *   quit, lost, timeout
  *   done V.. a mail came back, with an outcome per recipient: d delivered, tCODE, pCODE, u unknown, n unsent, t0 no
  * reply up       mails can go close CAUSE  the engine closes idle     nothing is to be done, nothing owed
+ *   broken, whole  at the end: replies to a part of a flight are missing, or not
  */
 struct vector {
 	const char *name;
@@ -131,6 +132,24 @@ static const struct vector VECTORS[] = {
 	{ "HS21 replies end: the rest defers",
 	  ENGINE_TLS_NEVER,
 	  { GREET_PIPE, "mail 2", "C " MAIL2, "S 250 ok|550 no|", "timeout", "done p550,t0", "close lost" } },
+	{ "HS22 MAIL is answered, what came with it never",
+	  ENGINE_TLS_NEVER,
+	  { GREET_PIPE, "mail 1", "C " MAIL1, "S 250 ok|", "timeout", "done t0", "close lost", "broken" } },
+	{ "HS22 the dot is answered, the envelope behind it never",
+	  ENGINE_TLS_NEVER,
+	  { GREET_PIPE, "mail 1", "mail 1", "C " MAIL1, "S 250 ok|250 ok|354 go|", "body", "C BODY.|" MAIL1,
+	    "S 250 queued|", "done d", "timeout", "done n", "close lost", "broken" } },
+	{ "HS22 nothing is answered: that may be anything",
+	  ENGINE_TLS_NEVER,
+	  { GREET_PIPE, "mail 1", "mail 1", "C " MAIL1, "S 250 ok|250 ok|354 go|", "body", "C BODY.|" MAIL1, "lost",
+	    "done u", "done n", "close lost", "whole" } },
+	{ "HS22 a refusal, then the server hangs up: that is its way",
+	  ENGINE_TLS_NEVER,
+	  { GREET_PIPE, "mail 1", "C " MAIL1, "S 250 ok|550 no|", "lost", "done p550", "close lost", "whole" } },
+	{ "HS22 one command at a time has no flights",
+	  ENGINE_TLS_NEVER,
+	  { GREET_PLAIN, "mail 1", "C MAIL FROM:<a@b.example>|", "S 250 ok|", "C RCPT TO:<r0@c.example>|", "timeout",
+	    "done t0", "close lost", "whole" } },
 	{ "HS24 a verdict for each recipient",
 	  ENGINE_TLS_NEVER,
 	  { GREET_PIPE, "mail 3", "C " MAIL3, "S 250 ok|250 ok|450 later|550 never|354 go|", "body", "C BODY.|",
@@ -463,6 +482,8 @@ static void run_step(struct run *r, const char *step)
 		CHECK(r, take_flag(&r->wants_body));
 	else if (strcmp(step, "handshake") == 0)
 		CHECK(r, take_flag(&r->wants_tls));
+	else if (strcmp(step, "broken") == 0 || strcmp(step, "whole") == 0)
+		CHECK(r, r->e.is_flight_broken == (step[0] == 'b'));
 	else if (strcmp(step, "idle") == 0)
 		CHECK(r, engine_owed(&r->e) == 0 && !r->is_closed && r->e.state == ENGINE_READY);
 	else
