@@ -303,10 +303,11 @@ void outcome_on_session_failure(struct scheduler *s, struct job *job, const stru
 				const struct msg_session_down *m)
 {
 	const struct conf_server *server = &s->conf->server[l->server];
-	bool is_direct = server->method == METHOD_DIRECT;
+	/* All MX hosts refused in their greetings, or are ourselves. */
+	bool is_for_good = server->method == METHOD_DIRECT && m->cause == FAILURE_GREETING &&
+			   (m->code >= 500 || (m->code == 0 && m->dsn.len > 0 && m->dsn.ptr[0] == '5'));
 	struct failure f = {
-		.verdict = is_direct && m->cause == FAILURE_GREETING && m->code >= 500 ? VERDICT_PERMANENT
-										       : VERDICT_TEMPORARY,
+		.verdict = is_for_good ? VERDICT_PERMANENT : VERDICT_TEMPORARY,
 		.is_counted = true,
 		.code = m->code,
 		.server = server->name,

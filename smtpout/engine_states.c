@@ -37,7 +37,7 @@ static void reply_banner(struct engine *e, const struct reply *r)
 		char *text = xasprintf("mail loops back to ourselves: host %s greets with our own name %s", e->peer,
 				       e->hostname);
 
-		engine_leave(e, FAILURE_GREETING, "4.4.6", text);
+		engine_leave(e, FAILURE_GREETING, "5.4.6", text);
 		free(text);
 	} else if (r->code / 100 == 2) {
 		engine_send_hello(e);

@@ -86,10 +86,16 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 	loop_defer(s->w->loop, free_session, s);
 }
 
-/* Of several hosts' failures the last counts, but a refusal for good never hides one that may pass. */
+/* Refused in the greeting, or the host is ourselves. */
+static bool is_for_good(const struct engine_outcome *why)
+{
+	return why->code >= 500 || (why->code == 0 && why->dsn[0] == '5');
+}
+
+/* Of several hosts' failures the last counts, but one for good never hides one that may pass. */
 static void remember_failure(struct session *s, const struct engine_outcome *why)
 {
-	if (s->failure.text && why->code >= 500 && s->failure.code < 500)
+	if (s->failure.text && is_for_good(why) && !is_for_good(&s->failure))
 		return;
 	free(s->failure.text);
 	s->failure = *why;

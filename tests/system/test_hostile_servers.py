@@ -56,3 +56,33 @@ def test_hs22_a_site_that_loses_what_is_sent_ahead_gets_one_command_at_a_time(mt
     srv.wait(2 * count)
     mta.wait_empty()
     assert len(srv.sessions) == 4 and len(mta.grep("status=deferred")) == deferred
+
+
+# --- what all MX hosts say in their greetings
+
+def greets(banner):
+    def script(s):
+        s.say(banner)
+        s.serve()
+    return script
+
+
+@pytest.mark.parametrize("has_relay", [False, True], ids=["direct-only", "and-a-relay"])
+@pytest.mark.parametrize("banner, dsn", [("220 mail.here.example ESMTP", "5.4.6"), ("554 5.7.1 no mail from you", "5.7.1")],
+                         ids=["HS38-our-own-name", "HS29-refused"])
+def test_mail_bounces_when_every_mx_host_greets_so_and_nobody_else_may_carry_it(mta, server, zone, banner, dsn, has_relay):
+    """The reports go to a domain of their own."""
+    bad, good = server(greets(banner)), server()
+    mta.start(RETRY + zone({"there.example MX": ["10 mx1.there.example", "20 mx2.there.example"], "mx1.there.example A": [bad.address],
+                            "mx2.there.example A": [bad.address], "here.example A": [good.address]}) +
+              'server "direct" { method = direct port = 2525 tls = none deny-addresses = {} }\n' +
+              (relay(good) if has_relay else ""))
+    mta.drop(letter())
+    message, = good.wait(1)
+    mta.wait_empty()
+    assert len(bad.sessions) == 2 and not bad.messages
+    if has_relay:
+        assert message.rcpts == ["<b@there.example>"] and not mta.grep("status=(bounced|deferred)")
+    else:
+        assert message.rcpts == ["<a@here.example>"] and f"Status: {dsn}".encode() in message.data
+        assert len(mta.grep(rf"dsn={dsn}, status=bounced")) == 1

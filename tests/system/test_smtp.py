@@ -527,7 +527,10 @@ def test_hs38_an_mx_host_with_our_own_name(smtpout, server):
     outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), hosts)
     assert verdicts(outcome) == ["delivered"] and not ours.messages and len(other.messages) == 1
     _, down = out.deliver(out.queue(BODY, ["b@there.example"]), hosts[:1])
-    assert down["cause"] == "greeting" and "loops back" in down["text"]
+    assert (down["cause"], down["dsn"]) == ("greeting", "5.4.6") and "loops back" in down["text"]
+    for order in (hosts[:1] + [("dead.example", [free_address()])], [("dead.example", [free_address()])] + hosts[:1]):
+        _, down = out.deliver(out.queue(BODY, ["b@there.example"]), order)
+        assert down["cause"] == "connect", "one that may pass counts"
 
 
 # --- TLS
