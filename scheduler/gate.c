@@ -104,7 +104,7 @@ void gate_on_done(struct scheduler *s, struct worker *w, const struct msg_pop_do
 			 (int)m->relay.len, m->relay.ptr);
 		mark_lanes(s, (unsigned)server);
 	} else if (m->cause == FAILURE_AUTH) {
-		refusal_note(s, (unsigned)server, m->text);
+		refusal_note(s, (unsigned)server, 0, m->text);
 	} else if (m->cause == FAILURE_LOCAL && proc_peer_is_ending(s->proc, SCHEDULER_PEER_WORKER + w->index)) {
 		mark_lanes(s, (unsigned)server); /* somebody else has to go */
 	} else {

@@ -5,7 +5,13 @@
 #include "scheduler/pause.h"
 #include <stdlib.h>
 
-enum { FIRST_PAUSE_MS = 15 * 60 * 1000, LONGEST_PAUSE_MS = 6 * 3600 * 1000, COUNT_MAX = 100 };
+enum {
+	FIRST_PAUSE_MS = 15 * 60 * 1000,
+	LONGEST_PAUSE_MS = 6 * 3600 * 1000,
+	FIRST_OUTAGE_MS = 60 * 1000, /* the server cannot judge passwords now: nobody has to mend anything here */
+	LONGEST_OUTAGE_MS = 3600 * 1000,
+	COUNT_MAX = 100
+};
 
 static char *note_name(const struct scheduler *s, unsigned server)
 {
@@ -22,41 +28,50 @@ static void write_down(struct scheduler *s, unsigned server)
 	free(count);
 }
 
-static uint64_t pause_ms(unsigned refusals)
+static uint64_t pause_ms(uint64_t first, uint64_t longest, unsigned count)
 {
-	uint64_t wait = FIRST_PAUSE_MS;
+	uint64_t wait = first;
 
-	while (--refusals > 0 && wait < LONGEST_PAUSE_MS)
+	while (--count > 0 && wait < longest)
 		wait *= 2;
-	return wait < LONGEST_PAUSE_MS ? wait : LONGEST_PAUSE_MS;
+	return wait < longest ? wait : longest;
 }
 
 bool refusal_is_one(const struct scheduler *s, unsigned server, const struct msg_session_down *m)
 {
-	/* 4yz: its user database is away, and the password was not judged. */
-	return m->cause == FAILURE_AUTH && (m->code == 0 || m->code >= 500) &&
-	       s->conf->server[server].method == METHOD_RELAY;
+	return m->cause == FAILURE_AUTH && s->conf->server[server].method == METHOD_RELAY;
 }
 
-void refusal_note(struct scheduler *s, unsigned server, struct slice why)
+/* 454 and its like say nothing of the password. 432, "a password transition is needed", does. RFC 4954 6 */
+static bool is_outage(unsigned code)
+{
+	return code >= 400 && code < 500 && code != 432;
+}
+
+void refusal_note(struct scheduler *s, unsigned server, unsigned code, struct slice why)
 {
 	struct server_state *state = &s->server[server];
+	unsigned *count = is_outage(code) ? &state->login_outages : &state->refusals;
 
 	if (pause_is_on(s, server))
 		return; /* sessions that were opened together are refused together: once */
-	if (state->refusals < COUNT_MAX)
-		state->refusals++;
+	if (*count < COUNT_MAX)
+		++*count;
+	if (is_outage(code)) {
+		pause_begin(s, server, pause_ms(FIRST_OUTAGE_MS, LONGEST_OUTAGE_MS, *count), why);
+		return;
+	}
 	write_down(s, server);
-	pause_begin(s, server, pause_ms(state->refusals), why);
+	pause_begin(s, server, pause_ms(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, *count), why);
 }
 
 void refusal_forget(struct scheduler *s, unsigned server)
 {
 	char *name;
 
-	if (s->server[server].refusals == 0)
+	if (s->server[server].refusals == 0 && s->server[server].login_outages == 0)
 		return;
-	s->server[server].refusals = 0;
+	s->server[server].refusals = s->server[server].login_outages = 0;
 	name = note_name(s, server);
 	if (journal_delete_note(s->journal, name) != STORE_OK)
 		log_warn("%s stays written down: the queue database has no room", name);
@@ -69,9 +84,12 @@ void refusal_on_new_secrets(struct scheduler *s, const struct msg_new_secrets *m
 	for (unsigned i = 0; i < m->servers.count; i++) {
 		unsigned server = msg_u32(&m->servers, i);
 
-		if (server >= s->conf->server_count || s->server[server].refusals == 0)
+		if (server >= s->conf->server_count ||
+		    (s->server[server].refusals == 0 && s->server[server].login_outages == 0))
 			continue;
-		s->server[server].refusals = 1; /* refused once more, the wait begins as if for the second time */
+		/* refused once more, the wait begins as if for the second time */
+		if (s->server[server].refusals > 0)
+			s->server[server].refusals = 1;
 		pause_end(s, server);
 	}
 }

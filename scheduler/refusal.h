@@ -7,8 +7,11 @@
 #define SCHEDULER_REFUSAL_H
 #include "scheduler/scheduler.h"
 
-/* The server refused our login, or will not have mail without one. `why` is printable. */
-void refusal_note(struct scheduler *s, unsigned server, struct slice why);
+/*
+ * The server refused our login, or will not have mail without one. `code`: of its reply, 0: there was none; 4yz: it
+ * cannot log in anybody now, and is left alone for minutes, not hours. `why` is printable.
+ */
+void refusal_note(struct scheduler *s, unsigned server, unsigned code, struct slice why);
 /* Whether a session's end is such a refusal: then its deliveries go again. */
 bool refusal_is_one(const struct scheduler *s, unsigned server, const struct msg_session_down *m);
 /* A session came up. */

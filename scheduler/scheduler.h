@@ -34,9 +34,10 @@ struct server_state {
 	uint32_t hold_counter_s; /* how long it was held back in all, but for limits: age that does not count */
 	struct mono held_since;  /* while anything does: a pause */
 	unsigned holds;
-	struct pause *pause; /* NULL: not paused */
-	unsigned refusals;   /* of our login, in a row */
-	struct gate *gate;   /* POP before SMTP; NULL: not needed so far */
+	struct pause *pause;    /* NULL: not paused */
+	unsigned refusals;      /* of our login, in a row */
+	unsigned login_outages; /* it could not judge our login, in a row */
+	struct gate *gate;      /* POP before SMTP; NULL: not needed so far */
 };
 
 /* Our partners' numbers, see proc.h. */

@@ -394,7 +394,7 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 		       react_to_session(s, react_find(s, session->server, m->code, m->dsn, m->text), l, m);
 	if (l && !is_explained && refusal_is_one(s, session->server, m)) {
 		if (!gate_on_refusal(s, session->server, m->text))
-			refusal_note(s, session->server, m->text);
+			refusal_note(s, session->server, m->code, m->text);
 		is_explained = true;
 	}
 	switch (l && !is_explained ? judge_end(session, m) : END_ORDERLY) {

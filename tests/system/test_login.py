@@ -1,9 +1,11 @@
 """Logging in at real servers: every mechanism, refusals, what is never said in clear, and that no secret is ever logged."""
 import base64
+import datetime
 import http.server
 import json
 import re
 import threading
+import time
 import urllib.parse
 
 import harness
@@ -283,6 +285,40 @@ def test_OP02_a_password_file_that_cannot_be_used(mta, peer, pki, secret, sink, 
     mta.wait_log("its password has changed", times=2)
     before = target.count()
     wait_until(lambda: (mta.drop(letter(ident=f"y{mta.dropped}")), target.count())[1] > before)
+
+
+@pytest.mark.parametrize("has_second", [False, True], ids=["alone", "two"])
+def test_TL15_a_server_that_cannot_judge_logins_now(mta, server, secret, has_second):
+    """454: not our password's fault. No bounce, no attempt, short waits; a changed password is still tried at once."""
+    replies = ["454 4.7.0 Temporary authentication failure"]
+
+    def script(s):
+        s.say("220 fake.example")
+        s.ehlo(["AUTH PLAIN"])
+        s.expect("AUTH PLAIN")
+        if replies:
+            s.say(replies[0])
+            s.expect("QUIT")
+        s.say("235 2.7.0 welcome")
+        s.serve()
+
+    srv, second = server(script), server()
+    more = f'servers = {{ "out", "second" }}\nserver "second" {{ host = "{second.address}" port = {second.port} tls = none }}\n'
+    mta.start((more if has_second else "") + login_server(srv, secret(), "auth-without-tls = true", tls="none"))
+    begin = time.time()
+    mta.drop(letter())
+    line, = mta.wait_log("server out is paused until .*454 4.7.0")
+    until = datetime.datetime.fromisoformat(re.search(r"until (\S+)Z:", line)[1] + "+00:00").timestamp()
+    assert 58 < until - begin < 62 + 20 * harness.SLOW
+    if has_second:
+        second.wait(1)
+    else:
+        assert mta.queue()[0]["attempts"] == 0
+        replies.clear()
+        secret("another")
+        srv.wait(1)
+    mta.wait_empty()
+    assert len(srv.sessions) == (1 if has_second else 2) and not mta.grep("status=(bounced|deferred)")
 
 
 def test_TL18_our_own_relay_wants_a_login(mta, server):
