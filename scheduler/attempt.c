@@ -54,6 +54,11 @@ static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i,
 	entries_push(s->entries, i, (struct mono){ now.ms + (int64_t)wait_ms });
 }
 
+uint64_t attempt_wait_ms(const struct scheduler *s, const struct record *r, unsigned attempts)
+{
+	return retry_wait_ms(s->conf, attempts, r->flags & RECORD_MAYBE_REPEATED);
+}
+
 /* All servers were tried. `r` is the caller's. */
 static void end_attempt(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms, bool is_counted)
 {
@@ -69,7 +74,7 @@ static void end_attempt(struct scheduler *s, struct record *r, entry_index i, ui
 		finish_delivery(s, r, i);
 		return;
 	}
-	wait_for_retry(s, r, i, wait_ms ? wait_ms : retry_wait_ms(s->conf, r->attempts));
+	wait_for_retry(s, r, i, wait_ms ? wait_ms : attempt_wait_ms(s, r, r->attempts));
 }
 
 bool attempt_has_next_server(const struct scheduler *s, const struct job *job)
@@ -125,7 +130,7 @@ static void fail_pending(struct scheduler *s, struct job *job, const struct fail
 	}
 	if (is_bounce)
 		d = DISPOSITION_BOUNCED;
-	event_failure(s, r, f, d, d == DISPOSITION_DEFERRED ? retry_wait_ms(s->conf, r->attempts + 1u) : 0);
+	event_failure(s, r, f, d, d == DISPOSITION_DEFERRED ? attempt_wait_ms(s, r, r->attempts + 1u) : 0);
 	s->total.deferred += d == DISPOSITION_DEFERRED ? record_pending_count(r) : 0;
 	s->total.bounced += d == DISPOSITION_BOUNCED ? record_pending_count(r) : 0;
 	if (is_bounce && f->is_final)
@@ -154,7 +159,7 @@ void attempt_fail_entry(struct scheduler *s, entry_index i, const struct failure
 	}
 	job_end(s, job, &r);
 	e = entry_get(s->entries, i);
-	end_attempt(s, r, i, retry_wait_ms(s->conf, r->attempts + 1u), (e->flags & ENTRY_TRIED) != 0);
+	end_attempt(s, r, i, attempt_wait_ms(s, r, r->attempts + 1u), (e->flags & ENTRY_TRIED) != 0);
 	record_free(&r);
 }
 

@@ -15,6 +15,8 @@ struct failure {
 	uint32_t blame; /* whose recovery makes it due at once */
 };
 
+/* How long it waits after attempt number `attempts`, unless a rule about replies knows better. */
+uint64_t attempt_wait_ms(const struct scheduler *s, const struct record *r, unsigned attempts);
 /* Another server of its list is left to be tried in this attempt. */
 bool attempt_has_next_server(const struct scheduler *s, const struct job *job);
 /*

@@ -72,6 +72,8 @@ static enum disposition judge_rcpt(struct scheduler *s, struct job *job, struct 
 		rcpt->is_temporary_seen = true;
 		return DISPOSITION_DEFERRED;
 	default:
+		if (m->after_dot && !rule)
+			job->record->flags |= RECORD_MAYBE_REPEATED;
 		rcpt->is_temporary_seen = true;
 		return has_next ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
 	}
@@ -82,11 +84,12 @@ static uint64_t wait_after(struct scheduler *s, struct job *job, const struct re
 	uint64_t wait_ms = react_wait_ms(s, rule);
 
 	if (wait_ms == 0)
-		wait_ms = retry_wait_ms(s->conf, job->record->attempts + 1u);
+		wait_ms = attempt_wait_ms(s, job->record, job->record->attempts + 1u);
 	if (job->wait_ms == 0 || (wait_ms < job->wait_ms && !job->is_wait_fixed))
 		job->wait_ms = wait_ms;
-	if (rule && rule->scope == REPLY_MESSAGE && rule->wait_ms) {
-		job->wait_ms = rule->wait_ms;
+	if ((rule && rule->scope == REPLY_MESSAGE && rule->wait_ms) ||
+	    (!rule && (job->record->flags & RECORD_MAYBE_REPEATED))) {
+		job->wait_ms = wait_ms;
 		job->is_wait_fixed = true;
 	}
 	return wait_ms;

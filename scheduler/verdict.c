@@ -40,12 +40,18 @@ bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn)
 	}
 }
 
-uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts)
+uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts, bool may_repeat)
 {
+	static const uint64_t DAY_MS = 86400u * 1000;
 	unsigned last = conf->retry.after_count - 1;
 	unsigned at = attempts > 0 ? attempts - 1 : 0;
+	uint64_t wait = conf->retry.after_ms[at < last ? at : last], widened = conf->retry.after_ms[0];
 
-	return conf->retry.after_ms[at < last ? at : last];
+	for (unsigned i = 0; i < at && widened < DAY_MS; i++)
+		widened *= 2;
+	if (widened > DAY_MS)
+		widened = DAY_MS;
+	return may_repeat && widened > wait ? widened : wait;
 }
 
 uint64_t lane_backoff_ms(const struct conf *conf, unsigned failures)

@@ -10,8 +10,11 @@
  * 552) is final. Every other one goes on to the next server.
  */
 bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn);
-/* How long to wait after attempt number `attempts` (1: the first) failed. */
-uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts);
+/*
+ * How long to wait after attempt number `attempts` (1: the first) failed. `may_repeat`: some server had the whole
+ * message and did not say that it took it; each attempt may be one more copy, so the waits double, up to a day.
+ */
+uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts, bool may_repeat);
 /* Back-off of a lane after so many failures in a row: 30 s doubling to 1 h, never more than the shortest retry wait. */
 uint64_t lane_backoff_ms(const struct conf *conf, unsigned failures);
 /* The message's time is over: attempts made so far, age without the time that we held it back ourselves. */

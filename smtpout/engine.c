@@ -152,12 +152,15 @@ static struct engine_outcome make_outcome(enum verdict verdict, enum failure_cau
 
 uint8_t engine_reply_outcome(struct engine *e, struct engine_mail *m, enum engine_step step, const struct reply *r)
 {
+	struct engine_outcome refused;
 	struct buf text;
 
-	if (r->code >= 400)
-		return add_outcome(m,
-				   make_outcome(r->code >= 500 ? VERDICT_PERMANENT : VERDICT_TEMPORARY, FAILURE_REPLY,
-						r->code, engine_reply_dsn(r), engine_said(e, step, r)));
+	if (r->code >= 400) {
+		refused = make_outcome(r->code >= 500 ? VERDICT_PERMANENT : VERDICT_TEMPORARY, FAILURE_REPLY, r->code,
+				       engine_reply_dsn(r), engine_said(e, step, r));
+		refused.is_after_dot = m->stage == MAIL_AFTER_DOT;
+		return add_outcome(m, refused);
+	}
 	buf_init(&text, 2 * ENGINE_TEXT_MAX);
 	put_reply(&text, r, ENGINE_TEXT_MAX - 4);
 	return add_outcome(
@@ -242,6 +245,7 @@ static void settle_lost(struct engine_mail *m, enum failure_cause cause, unsigne
 	}
 	o = make_outcome(verdict, cause, verdict == VERDICT_TEMPORARY ? code : 0, dsn,
 			 cut_text(verdict == VERDICT_UNSENT ? "" : text));
+	o.is_after_dot = m->stage == MAIL_AFTER_DOT;
 	settle_rest(m, add_outcome(m, o));
 }
 

@@ -62,7 +62,8 @@ struct engine_outcome {
 	uint8_t verdict, cause; /* enum verdict, enum failure_cause */
 	uint16_t code;          /* of the reply; 0: there was none */
 	char dsn[REPLY_DSN_MAX];
-	char *text; /* printable UTF-8, at most ENGINE_TEXT_MAX bytes; owned */
+	char *text;        /* printable UTF-8, at most ENGINE_TEXT_MAX bytes; owned */
+	bool is_after_dot; /* the server had the whole message: whatever it says, it may have kept it */
 };
 
 enum engine_stage { MAIL_WAITING, MAIL_ENVELOPE, MAIL_BODY, MAIL_AFTER_DOT, MAIL_OVER };

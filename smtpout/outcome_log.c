@@ -92,15 +92,19 @@ static void format_fields(const struct outcome_line *l, struct outcome_fields *f
 
 static void fill_pairs(const struct outcome_line *l, struct outcome_fields *f, const char *status)
 {
-	const char *pairs[] = { "to",      f->rcpt,   "relay",   l->relay,   "delay", f->delay, "delays",
-				f->delays, "dsn",     l->dsn,    "status",   status,  "text",   l->text,
-				"server",  f->server, "attempt", f->attempt, NULL,    NULL,     NULL };
+	const char *pairs[] = { "to",      f->rcpt,    "relay",  l->relay, "delay", f->delay, "delays", f->delays,
+				"dsn",     l->dsn,     "status", status,   "text",  l->text,  "server", f->server,
+				"attempt", f->attempt, NULL,     NULL,     NULL,    NULL,     NULL };
 
 	_Static_assert(sizeof(pairs) <= sizeof(f->pairs), "room for the pairs");
 	memcpy(f->pairs, pairs, sizeof(pairs));
 	if (f->next[0]) {
 		f->pairs[18] = "next";
 		f->pairs[19] = f->next;
+	}
+	if (f->next[0] && l->may_repeat) {
+		f->pairs[20] = "dup";
+		f->pairs[21] = "possible";
 	}
 }
 
@@ -121,6 +125,6 @@ bool outcome_log_format(struct buf *out, const struct outcome_line *l, struct ou
 	buf_printf(out, "to=<%s>, relay=%s, delay=%s, delays=%s, dsn=%s, status=%s (%s), server=%s attempt=%s", f->rcpt,
 		   l->relay, f->delay, f->delays, l->dsn, status, l->text, f->server, f->attempt);
 	if (f->next[0])
-		buf_printf(out, " next=%s", f->next);
+		buf_printf(out, " next=%s%s", f->next, l->may_repeat ? " dup=possible" : "");
 	return true;
 }

@@ -18,6 +18,7 @@ struct outcome_line {
 	unsigned attempt;
 	enum disposition disposition;
 	struct wall next; /* next attempt; ms 0: none */
+	bool may_repeat;  /* the server had all of it: another attempt may be a second copy */
 };
 
 /* Strings for the JSON form of the same line. */

@@ -179,6 +179,7 @@ static void send_report(struct report_book *b, uint32_t sequence, const struct r
 		.verdict = r->verdict,
 		.cause = r->cause,
 		.was_seen = r->was_seen,
+		.after_dot = r->is_after_dot,
 		.last = r->is_last,
 		.code = r->code,
 		.dsn = cut(r->dsn, 16),
@@ -269,6 +270,7 @@ static void log_outcome(const struct report_book *b, const struct report *r, enu
 		.done = r->done,
 		.attempt = r->attempt,
 		.disposition = disposition,
+		.may_repeat = r->is_after_dot,
 	};
 	struct outcome_fields fields;
 	struct buf text;

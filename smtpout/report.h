@@ -21,7 +21,7 @@ struct report {
 	uint16_t server, group, attempt, code;
 	uint64_t queue_id;
 	uint8_t verdict, cause;
-	bool was_seen, is_last;
+	bool was_seen, is_last, is_after_dot;
 	const char *dsn, *text, *relay;
 	unsigned rcpt_count;
 	const uint32_t *index;    /* of the recipients in the queue file */

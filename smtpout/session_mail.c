@@ -73,6 +73,7 @@ static void report_outcome(struct session *s, struct delivery *d, unsigned k, bo
 	r.dsn = o->dsn;
 	r.text = o->text;
 	r.was_seen = d->mail.was_seen;
+	r.is_after_dot = o->is_after_dot;
 	r.is_last = is_last;
 	r.index = index;
 	r.rcpt = rcpt;

@@ -86,3 +86,20 @@ def test_mail_bounces_when_every_mx_host_greets_so_and_nobody_else_may_carry_it(
     else:
         assert message.rcpts == ["<a@here.example>"] and f"Status: {dsn}".encode() in message.data
         assert len(mta.grep(rf"dsn={dsn}, status=bounced")) == 1
+
+
+# --- HS43: what came whole is refused for now, though it is kept
+
+def test_hs43_waits_double_where_each_attempt_may_be_a_copy(mta, server):
+    kept = []
+
+    def script(s):
+        s.say("220 fake.example ESMTP")
+        s.serve(dot=lambda m: kept.append(m) or ("451 4.3.0 queue file write error" if len(kept) <= 2 else None))
+    srv = server(script)
+    mta.start(RETRY + relay(srv))
+    mta.drop(letter())
+    srv.wait(1)
+    lines = mta.grep("status=deferred")
+    assert len(lines) == 2 and all(line.endswith(" dup=possible") for line in lines)
+    assert len(kept) == 3 and kept[1].time - kept[0].time > 0.9 and kept[2].time - kept[1].time > 1.9

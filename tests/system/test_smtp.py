@@ -115,7 +115,7 @@ def test_large_message_byte_for_byte(smtpout, server, dots):
 
 def test_next_envelope_travels_with_the_dot(smtpout, server):
     """One write per flight: the next transaction's commands are in the same segment as the final dot."""
-    reads = []
+    reads, given = [], threading.Event()
 
     def script(s):
         s.say("220 hi")
@@ -124,6 +124,7 @@ def test_next_envelope_travels_with_the_dot(smtpout, server):
             while b"DATA\r\n" not in s.buffer:
                 s.read()
             s.buffer = s.buffer.split(b"DATA\r\n", 1)[1]
+            assert given.wait(20)
             s.say("250 ok\n250 ok\n354 go")
             while b"\r\n.\r\n" not in s.buffer:
                 s.read()
@@ -137,6 +138,7 @@ def test_next_envelope_travels_with_the_dot(smtpout, server):
     numbers = [out.queue(BODY, ["b@there.example"]) for _ in range(2)]
     for number in numbers:
         out.give(session, number)
+    given.set()
     reports = [out.until("REPORT") for _ in numbers]
     assert [r["queue_id"] for r in reports] == numbers and {r["verdict"] for r in reports} == {"delivered"}
     assert reads[0].split(b"\r\n.\r\n", 1)[1].startswith(b"MAIL FROM:<a@here.example>") and reads[0].endswith(b"DATA\r\n")

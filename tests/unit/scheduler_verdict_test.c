@@ -55,10 +55,16 @@ static void test_retry_times(void **state)
 	struct conf conf = { .retry = { .after_count = 4, .after_ms = after, .max_age_ms = 432000000 } };
 
 	(void)state;
-	assert_int_equal(retry_wait_ms(&conf, 1), 3600000);
-	assert_int_equal(retry_wait_ms(&conf, 3), 7200000);
-	assert_int_equal(retry_wait_ms(&conf, 4), 14400000);
-	assert_int_equal(retry_wait_ms(&conf, 400), 14400000);
+	assert_int_equal(retry_wait_ms(&conf, 1, false), 3600000);
+	assert_int_equal(retry_wait_ms(&conf, 3, false), 7200000);
+	assert_int_equal(retry_wait_ms(&conf, 4, false), 14400000);
+	assert_int_equal(retry_wait_ms(&conf, 400, false), 14400000);
+	/* HS43: 4yz after the dot for ever, and each time it was delivered: a dozen copies in 5 days, not 30 */
+	assert_int_equal(retry_wait_ms(&conf, 1, true), 3600000);
+	assert_int_equal(retry_wait_ms(&conf, 3, true), 4 * 3600000);
+	assert_int_equal(retry_wait_ms(&conf, 5, true), 16 * 3600000);
+	assert_int_equal(retry_wait_ms(&conf, 6, true), 86400000);
+	assert_int_equal(retry_wait_ms(&conf, 400, true), 86400000);
 	assert_int_equal(lane_backoff_ms(&conf, 1), 30000);
 	assert_int_equal(lane_backoff_ms(&conf, 3), 120000);
 	assert_int_equal(lane_backoff_ms(&conf, 1000), 3600000);

@@ -74,6 +74,11 @@ static void test_lines(void **state)
 		"to=<b@c.example>, relay=mx.c.example[192.0.2.1]:25, delay=1.5, delays=0.02/1.2/0.05/0.23, dsn=4.0.0, "
 		"status=deferred (host mx said: 450 x (in reply to RCPT TO command)), server=isp attempt=3 "
 		"next=2026-11-21T15:04:05Z");
+	line.may_repeat = true;
+	must_be(&line, true,
+		"to=<b@c.example>, relay=mx.c.example[192.0.2.1]:25, delay=1.5, delays=0.02/1.2/0.05/0.23, dsn=4.0.0, "
+		"status=deferred (host mx said: 450 x (in reply to RCPT TO command)), server=isp attempt=3 "
+		"next=2026-11-21T15:04:05Z dup=possible");
 	line = sample(DISPOSITION_BOUNCED);
 	line.server = "a (b) c\n"; /* no parenthesis, blank or line end behind the closing one */
 	line.rcpt = slice_of("x\ny@c.example");
@@ -97,15 +102,18 @@ static void test_fields(void **state)
 	unsigned n = 0;
 
 	line.next.ms = 1795273445000;
+	line.may_repeat = true;
 	buf_init(&out, OUTCOME_LOG_MAX);
 	assert_true(outcome_log_format(&out, &line, &f));
 	while (f.pairs[n])
 		n += 2;
-	assert_int_equal(n, 20);
+	assert_int_equal(n, 22);
 	assert_string_equal(f.pairs[0], "to");
 	assert_string_equal(f.pairs[1], "b@c.example");
 	assert_string_equal(f.pairs[18], "next");
 	assert_string_equal(f.pairs[19], "2026-11-21T15:04:05Z");
+	assert_string_equal(f.pairs[20], "dup");
+	assert_string_equal(f.pairs[21], "possible");
 	buf_release(&out);
 }
 
