@@ -4,6 +4,7 @@
 #include "lib/text.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -148,22 +149,39 @@ static void apply_plain(struct conf_reader *r, enum conf_section_id section, str
 	apply_section(r, section, node, base, line);
 }
 
+/* How many sections there are; the scan has their titles. */
+static unsigned count_titled(struct conf_node *root, const struct conf_scan *scan, enum conf_section_id section)
+{
+	unsigned count = conf_node_count(root, section);
+
+	if (count != scan->titled[section].count)
+		BUG("libconfuse sees other sections than the scan");
+	return count;
+}
+
+static char *copy_title(const struct conf_title *t)
+{
+	return xstrndup(t->name.ptr, t->name.len);
+}
+
 /* Every server has its name before the first list of servers is read. */
 static void make_servers(struct conf *c, struct conf_node *root, const struct conf_scan *scan)
 {
-	c->server_count = conf_node_count(root, SECTION_SERVER);
+	const struct conf_title *title = scan->titled[SECTION_SERVER].title;
+
+	c->server_count = count_titled(root, scan, SECTION_SERVER);
 	c->server = xcalloc((size_t)c->server_count + 1, sizeof(c->server[0]));
-	if (c->server_count != scan->line_count[SECTION_SERVER])
-		BUG("libconfuse sees other servers than the scan");
 	for (unsigned i = 0; i < c->server_count; i++) {
-		c->server[i].name = xstrdup(conf_node_title(conf_node_get(root, SECTION_SERVER, i)));
-		c->server[i].line = scan->line[SECTION_SERVER][i];
+		c->server[i].name = copy_title(&title[i]);
+		c->server[i].line = title[i].line;
 		c->server[i].tls = TLS_UNSET;
 	}
+	conf_index_servers(c);
 }
 
 static void apply_tree(struct conf_reader *r, struct conf_node *root, const struct conf_scan *scan)
 {
+	const struct conf_title *title;
 	struct conf *c = r->conf;
 	struct conf_node *n;
 
@@ -177,24 +195,24 @@ static void apply_tree(struct conf_reader *r, struct conf_node *root, const stru
 		apply_plain(r, SECTION_OAUTH2, n, &c->server[i], c->server[i].line);
 		apply_plain(r, SECTION_POP, n, &c->server[i], c->server[i].line);
 	}
-	c->route_count = conf_node_count(root, SECTION_ROUTE);
+	title = scan->titled[SECTION_ROUTE].title;
+	c->route_count = count_titled(root, scan, SECTION_ROUTE);
 	c->route = xcalloc((size_t)c->route_count + 1, sizeof(c->route[0]));
 	for (unsigned i = 0; i < c->route_count; i++) {
-		n = conf_node_get(root, SECTION_ROUTE, i);
-		c->route[i].name = xstrdup(conf_node_title(n));
-		apply_section(r, SECTION_ROUTE, n, &c->route[i], scan->line[SECTION_ROUTE][i]);
+		c->route[i].name = copy_title(&title[i]);
+		conf_origin_add(c, &c->route[i].name, title[i].line);
+		apply_section(r, SECTION_ROUTE, conf_node_get(root, SECTION_ROUTE, i), &c->route[i], title[i].line);
 	}
-	c->destination_count = conf_node_count(root, SECTION_DESTINATION);
+	title = scan->titled[SECTION_DESTINATION].title;
+	c->destination_count = count_titled(root, scan, SECTION_DESTINATION);
 	c->destination = xcalloc((size_t)c->destination_count + 1, sizeof(c->destination[0]));
 	for (unsigned i = 0; i < c->destination_count; i++) {
-		n = conf_node_get(root, SECTION_DESTINATION, i);
-		c->destination[i].name = xstrdup(conf_node_title(n));
+		c->destination[i].name = copy_title(&title[i]);
 		c->destination[i].tls = TLS_UNSET;
-		apply_section(r, SECTION_DESTINATION, n, &c->destination[i], scan->line[SECTION_DESTINATION][i]);
-		conf_origin_add(c, &c->destination[i].name, scan->line[SECTION_DESTINATION][i]);
+		conf_origin_add(c, &c->destination[i].name, title[i].line);
+		apply_section(r, SECTION_DESTINATION, conf_node_get(root, SECTION_DESTINATION, i), &c->destination[i],
+			      title[i].line);
 	}
-	for (unsigned i = 0; i < c->route_count; i++)
-		conf_origin_add(c, &c->route[i].name, scan->line[SECTION_ROUTE][i]);
 	conf_origin_sort(c);
 }
 
@@ -331,6 +349,7 @@ static struct conf *read_file(const char *path, int fd, bool wants_files, struct
 	c = read_text(&reader, (struct slice){ text, len }, errors);
 	explicit_bzero(text, len); /* passwords */
 	free(text);
+	malloc_trim(0); /* what reading took is several times what is kept */
 	return c;
 }
 
@@ -379,38 +398,13 @@ void conf_free(struct conf **c)
 	release_section(SECTION_DNS, f);
 	release_section(SECTION_RETRY, f);
 	free(f->server);
+	free(f->server_by_key);
 	free(f->route);
 	free(f->destination);
 	free(f->origin);
 	free(f->path);
 	free(f);
 	*c = NULL;
-}
-
-int conf_find_server(const struct conf *c, struct slice name)
-{
-	for (unsigned i = 0; i < c->server_count; i++)
-		if (slice_is(name, c->server[i].name))
-			return (int)i;
-	return -1;
-}
-
-/* FNV-1a: the same in every process, unlike text_hash(). conf_rules.c sees to it that no two are equal. */
-uint32_t conf_server_key(const struct conf_server *s)
-{
-	uint32_t key = 0x811c9dc5u;
-
-	for (const char *at = s->name; *at; at++)
-		key = (key ^ (uint8_t)*at) * 0x01000193u;
-	return key;
-}
-
-int conf_find_server_key(const struct conf *c, uint32_t key)
-{
-	for (unsigned i = 0; i < c->server_count; i++)
-		if (conf_server_key(&c->server[i]) == key)
-			return (int)i;
-	return -1;
 }
 
 const char *conf_default_path(void)

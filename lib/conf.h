@@ -131,6 +131,7 @@ struct conf {
 	} retry;
 	unsigned server_count, route_count, destination_count;
 	struct conf_server *server;
+	unsigned *server_by_key; /* the servers' indices in order of their keys */
 	struct conf_route *route;
 	struct conf_destination *destination;
 	/* Lines of the options that were given, for messages: use conf_line(). */
@@ -173,16 +174,18 @@ void conf_blank_secrets(char *text, size_t len);
 unsigned conf_line(const struct conf *c, const void *field);
 /* deny-addresses: true when the server may not connect to this address (AF_INET: 4 bytes, AF_INET6: 16). */
 bool conf_server_denies(const struct conf_server *s, uint8_t family, const uint8_t *bytes);
-int conf_find_server(const struct conf *c, struct slice name); /* index or -1 */
 /*
  * A provider's preset as a section of the configuration, written out; name NULL: all of them. False when there is none.
  */
 bool conf_presets_format(struct buf *out, const char *name) MUST_CHECK;
 /*
  * What processes call a server among themselves: made of its name alone, so it means the same server in whatever
- * configuration either of them has read. Different for all servers of one configuration. find: index or -1.
+ * configuration either of them has read. Different for all servers of one configuration.
  */
 uint32_t conf_server_key(const struct conf_server *s);
+/* Index or -1, found in conf.server_by_key: there may be ten thousand servers. */
+int conf_find_server(const struct conf *c, struct slice name);
 int conf_find_server_key(const struct conf *c, uint32_t key);
-const char *conf_default_path(void); /* "/etc/postern/postern.conf", set at build time */
+void conf_index_servers(struct conf *c); /* makes server_by_key; conf_read() has done it */
+const char *conf_default_path(void);     /* "/etc/postern/postern.conf", set at build time */
 #endif

@@ -132,15 +132,23 @@ struct conf_reader {
 	char *folder;     /* absolute, of the file: base of relative paths */
 };
 
+struct conf_title {
+	struct slice name; /* borrowed from the file's text */
+	unsigned line;
+};
+
 /*
  * The file's structure, checked before libconfuse sees it: libconfuse stops at its first mistake, we go on. `clean` is
- * the text without comments, with every mistake's statement left out, at the same lines.
+ * the text without comments and titles, with every mistake's statement left out, at the same lines. The titles are
+ * beside it: libconfuse would compare each with all before it.
  */
 struct conf_scan {
 	struct buf clean;
-	unsigned line_count[SECTION_COUNT]; /* titled sections in order of the file */
-	unsigned *line[SECTION_COUNT];
-	unsigned harmless; /* mistakes that left out nothing that means something */
+	struct {
+		unsigned count;
+		struct conf_title *title;
+	} titled[SECTION_COUNT]; /* sections with a title, in order of the file */
+	unsigned harmless;       /* mistakes that left out nothing that means something */
 };
 void conf_scan(struct conf_reader *r, struct slice text, struct conf_scan *out);
 void conf_scan_release(struct conf_scan *s);

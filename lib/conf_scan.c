@@ -7,7 +7,9 @@
  * left out of the text that libconfuse gets, and the walk goes on behind it. What libconfuse then sees is sound.
  */
 #include "lib/conf_lex.h"
+#include "lib/table.h"
 #include "lib/text.h"
+#include <stdlib.h>
 
 struct walk {
 	struct conf_reader *reader;
@@ -18,14 +20,13 @@ struct walk {
 	unsigned seen_line[256];              /* per option: where it was set in the present section */
 	unsigned section_line[SECTION_COUNT]; /* likewise for plain sections */
 	unsigned secret_line;                 /* a line that may hold a password: nothing of it is shown */
-	unsigned title_count;
-	struct conf_title *title; /* of all titled sections so far */
+	struct table titles;                  /* of all titled sections so far */
 };
 
-struct conf_title {
+struct known_title {
+	struct table_node node;
 	enum conf_section_id section;
-	struct slice name;
-	unsigned line;
+	struct conf_title title;
 };
 
 static void walk_block(struct walk *w, enum conf_section_id section, const struct conf_token *opener);
@@ -42,15 +43,20 @@ static bool is_assignment(const struct conf_token *t)
 	return t->kind == TOKEN_EQUALS || t->kind == TOKEN_APPEND;
 }
 
-/* Puts tokens from `first` up to the present one into the clean text, at their lines. */
+/* Puts a token into the clean text, at its line. */
+static void emit_one(struct walk *w, const struct conf_token *t)
+{
+	for (; w->out_line < t->line; w->out_line++)
+		buf_put_char(&w->out->clean, '\n');
+	buf_put_char(&w->out->clean, ' ');
+	w->out_line += conf_token_format(&w->out->clean, t);
+}
+
+/* Likewise those from `first` up to the present one. */
 static void emit(struct walk *w, unsigned first)
 {
-	for (unsigned i = first; i < w->at; i++) {
-		for (; w->out_line < w->tokens.token[i].line; w->out_line++)
-			buf_put_char(&w->out->clean, '\n');
-		buf_put_char(&w->out->clean, ' ');
-		w->out_line += conf_token_format(&w->out->clean, &w->tokens.token[i]);
-	}
+	for (unsigned i = first; i < w->at; i++)
+		emit_one(w, &w->tokens.token[i]);
 }
 
 /* From an opening brace to behind its closing one. */
@@ -255,18 +261,28 @@ static bool is_title(enum conf_section_id section, struct slice s)
 
 static bool title_is_free(struct walk *w, enum conf_section_id section, const struct conf_token *title)
 {
-	for (unsigned i = 0; i < w->title_count; i++)
-		if (w->title[i].section == section && slice_equal(w->title[i].name, title->text)) {
+	uint64_t hash = text_hash(title->text.ptr, title->text.len);
+	struct known_title *known;
+
+	for (struct table_node *n = table_first(&w->titles, hash); n; n = table_next(n)) {
+		known = TABLE_OBJECT(n, struct known_title, node);
+		if (known->section == section && slice_equal(known->title.name, title->text)) {
 			conf_mistake_add(&w->reader->report, title->line, conf_sections[section].name,
 					 "\"%.*s\" is defined twice; the first is in line %u", (int)title->text.len,
-					 title->text.ptr, w->title[i].line);
+					 title->text.ptr, known->title.line);
 			w->out->harmless++;
 			return false;
 		}
-	if ((w->title_count & (w->title_count + 1)) == 0) /* 0, 1, 3, 7 ...: double */
-		w->title = xrealloc(w->title, 2 * (size_t)w->title_count + 1, sizeof(w->title[0]));
-	w->title[w->title_count++] = (struct conf_title){ section, title->text, title->line };
+	}
+	known = xmalloc(sizeof(*known));
+	*known = (struct known_title){ .section = section, .title = { title->text, title->line } };
+	table_add(&w->titles, &known->node, hash);
 	return true;
+}
+
+static void known_title_free(void *arg UNUSED, struct table_node *node)
+{
+	free(TABLE_OBJECT(node, struct known_title, node));
 }
 
 /* The title, or its absence. False when the section is to be left out. */
@@ -305,20 +321,20 @@ static bool walk_title(struct walk *w, enum conf_section_id section, const struc
 	return true;
 }
 
-static void note_line(struct conf_scan *out, enum conf_section_id section, unsigned line)
+static void note_title(struct conf_scan *out, enum conf_section_id section, struct slice name, unsigned line)
 {
-	unsigned n = out->line_count[section]++;
+	unsigned n = out->titled[section].count++;
+	struct conf_title **all = &out->titled[section].title;
 
-	if ((n & (n + 1)) == 0)
-		out->line[section] = xrealloc(out->line[section], 2 * (size_t)n + 1, sizeof(unsigned));
-	out->line[section][n] = line;
+	if ((n & (n + 1)) == 0) /* 0, 1, 3, 7 ...: double */
+		*all = xrealloc(*all, 2 * (size_t)n + 1, sizeof(**all));
+	(*all)[n] = (struct conf_title){ name, line };
 }
 
 static void walk_section(struct walk *w, enum conf_section_id section, const struct conf_token *name)
 {
 	const struct conf_section *s = &conf_sections[section];
 	struct conf_report *r = &w->reader->report;
-	unsigned first = w->at - 1;
 	unsigned saved[256];
 
 	if (is_assignment(peek(w, 0))) {
@@ -327,6 +343,7 @@ static void walk_section(struct walk *w, enum conf_section_id section, const str
 		skip_statement(w);
 		return;
 	}
+	struct slice title = peek(w, 0)->text;
 	bool is_right = walk_title(w, section, name);
 
 	if (peek(w, 0)->kind != TOKEN_OPEN) {
@@ -335,14 +352,15 @@ static void walk_section(struct walk *w, enum conf_section_id section, const str
 		skip_statement(w);
 		return;
 	}
-	w->at++;
 	if (s->available == LATER && !w->reader->is_all_available)
 		conf_mistake_add(r, name->line, s->name, "not available in this version"), w->out->harmless++;
 	/* A section that is left out is still walked, for its mistakes; its text is cut off again. */
 	size_t keep = w->out->clean.len;
 	unsigned keep_line = w->out_line;
 
-	emit(w, first);
+	emit_one(w, name);
+	emit_one(w, peek(w, 0));
+	w->at++;
 	memcpy(saved, w->seen_line, sizeof(saved));
 	memset(w->seen_line, 0, sizeof(w->seen_line));
 	for (unsigned i = 0; i < SECTION_COUNT; i++)
@@ -352,7 +370,8 @@ static void walk_section(struct walk *w, enum conf_section_id section, const str
 	memcpy(w->seen_line, saved, sizeof(saved));
 	if (is_right) {
 		buf_put_str(&w->out->clean, " }");
-		note_line(w->out, section, name->line);
+		if (s->titling == TITLED)
+			note_title(w->out, section, title, name->line);
 	} else {
 		w->out->clean.len = keep;
 		w->out_line = keep_line;
@@ -415,13 +434,15 @@ void conf_scan(struct conf_reader *r, struct slice text, struct conf_scan *out)
 
 	memset(out, 0, sizeof(*out));
 	buf_init(&out->clean, 3 * (size_t)CONF_BYTES_MAX);
+	table_init(&w.titles);
 	conf_lex(&r->report, text, &w.tokens);
 	walk_block(&w, SECTION_TOP, NULL);
 	buf_put_char(&out->clean, '\n');
 	if (out->clean.failed)
 		BUG("clean text outgrew its bound");
 	conf_tokens_release(&w.tokens);
-	free(w.title);
+	table_each(&w.titles, known_title_free, NULL);
+	table_release(&w.titles);
 }
 
 void conf_scan_release(struct conf_scan *s)
@@ -430,8 +451,8 @@ void conf_scan_release(struct conf_scan *s)
 		explicit_bzero(s->clean.ptr, s->clean.cap); /* passwords */
 	buf_release(&s->clean);
 	for (unsigned i = 0; i < SECTION_COUNT; i++) {
-		free(s->line[i]);
-		s->line[i] = NULL;
-		s->line_count[i] = 0;
+		free(s->titled[i].title);
+		s->titled[i].title = NULL;
+		s->titled[i].count = 0;
 	}
 }

@@ -69,8 +69,7 @@ static cfg_opt_t *opts_new(enum conf_section_id section)
 			continue;
 		opts[n++] = (cfg_opt_t){ .name = s->name,
 					 .type = CFGT_SEC,
-					 .flags = s->titling == TITLED ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES
-								       : CFGF_NODEFAULT,
+					 .flags = s->titling == TITLED ? CFGF_MULTI : CFGF_NODEFAULT,
 					 .subopts = opts_new((enum conf_section_id)i) };
 	}
 	if (n >= CONF_OPTIONS_MAX)
@@ -133,22 +132,29 @@ struct conf_node *conf_node_get(struct conf_node *in, enum conf_section_id secti
 	return (struct conf_node *)cfg_getnsec((cfg_t *)in, conf_sections[section].name, i);
 }
 
-const char *conf_node_title(struct conf_node *n)
+/* By its place, not its name: libconfuse would compare the names of all. A section's options stand together. */
+static cfg_opt_t *opt_of(struct conf_node *n, const struct conf_option *o)
 {
-	return cfg_title((cfg_t *)n);
+	const struct conf_option *first = o;
+	cfg_opt_t *opt;
+
+	while (first > conf_options && first[-1].section == o->section)
+		first--;
+	opt = cfg_getnopt((cfg_t *)n, (unsigned)(o - first));
+	if (!opt || strcmp(opt->name, o->name) != 0)
+		BUG("option %s is not at its place in libconfuse's table", o->name);
+	return opt;
 }
 
 bool conf_node_is_set(struct conf_node *n, const struct conf_option *o, unsigned *count)
 {
-	const cfg_opt_t *opt = cfg_getopt((cfg_t *)n, o->name);
+	const cfg_opt_t *opt = opt_of(n, o);
 
-	if (!opt)
-		BUG("option %s is not in libconfuse's table", o->name);
 	*count = opt->nvalues;
 	return (opt->flags & CFGF_MODIFIED) != 0;
 }
 
 const struct conf_raw *conf_node_value(struct conf_node *n, const struct conf_option *o, unsigned i)
 {
-	return cfg_getnptr((cfg_t *)n, o->name, i);
+	return cfg_opt_getnptr(opt_of(n, o), i);
 }

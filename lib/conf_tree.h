@@ -12,7 +12,6 @@ void conf_tree_free(struct conf_tree **t);
 struct conf_node *conf_tree_root(struct conf_tree *t);
 unsigned conf_node_count(struct conf_node *in, enum conf_section_id section);
 struct conf_node *conf_node_get(struct conf_node *in, enum conf_section_id section, unsigned i);
-const char *conf_node_title(struct conf_node *n);
 /* False when the option is not in the file; true with *count 0 for an empty list. */
 bool conf_node_is_set(struct conf_node *n, const struct conf_option *o, unsigned *count);
 const struct conf_raw *conf_node_value(struct conf_node *n, const struct conf_option *o, unsigned i); /* borrowed */

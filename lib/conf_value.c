@@ -313,9 +313,10 @@ static void apply_size(struct conf_value *v)
 bool conf_value_duration(struct conf_value *v, uint64_t min_s, uint64_t max_s, uint64_t *ms)
 {
 	struct buf bounds;
-	bool is_right = false;
 	uint64_t number;
 
+	if (text_parse_duration(v->text, ms) && *ms >= min_s * 1000 && *ms <= max_s * 1000)
+		return true;
 	buf_init(&bounds, 100);
 	text_format_duration(&bounds, min_s * 1000);
 	buf_put_str(&bounds, " to ");
@@ -326,12 +327,10 @@ bool conf_value_duration(struct conf_value *v, uint64_t min_s, uint64_t max_s, u
 	else if (!text_parse_duration(v->text, ms))
 		conf_value_wrong(v,
 				 "is not a duration; use numbers with s, m, h, d or w, such as \"90s\" or \"1h30m\"");
-	else if (*ms < min_s * 1000 || *ms > max_s * 1000)
-		conf_value_wrong(v, "is out of bounds; use %s", buf_text(&bounds));
 	else
-		is_right = true;
+		conf_value_wrong(v, "is out of bounds; use %s", buf_text(&bounds));
 	buf_release(&bounds);
-	return is_right;
+	return false;
 }
 
 static void apply_duration(struct conf_value *v)

@@ -10,11 +10,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
 static struct conf_server server = { .name = (char *)"isp" };
-static const struct conf CONF = { .hostname = (char *)"mail.test",
-				  .postmaster = (char *)"postmaster@mail.test",
-				  .recipient_limit = 100,
-				  .server_count = 1,
-				  .server = &server };
+static struct conf conf = { .hostname = (char *)"mail.test",
+			    .postmaster = (char *)"postmaster@mail.test",
+			    .recipient_limit = 100,
+			    .server_count = 1,
+			    .server = &server };
 
 static void check_lines(struct slice text, bool is_header)
 {
@@ -99,10 +99,12 @@ static void check_body(const char *bytes, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct slice all = { (const char *)bytes, len };
-	struct header_source source = { .id = 1ull << 60, .conf = &CONF };
+	struct header_source source = { .id = 1ull << 60, .conf = &conf };
 	struct header_range range;
 	struct header h;
 
+	if (!conf.server_by_key)
+		conf_index_servers(&conf);
 	header_init(&h);
 	(void)header_measure(all, false, &range);
 	(void)header_measure(all, true, &range);

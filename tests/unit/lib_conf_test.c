@@ -595,23 +595,49 @@ static void test_deny(void **state UNUSED)
 	conf_free(&c);
 }
 
+/* As many as are promised; reading them takes time in proportion, `make bench-limits` shows it. */
 static void test_many_servers(void **state UNUSED)
 {
+	enum { MANY = 10000 };
 	struct buf text;
 	struct conf *c;
 
 	buf_init(&text, 1 << 20);
-	for (unsigned i = 0; i < 1000; i++)
+	for (unsigned i = 0; i < MANY; i++)
 		buf_printf(&text, "server \"s%u\" { host = \"h%u.example.com\" port = %u limits = { \"%u/hour\" } }\n",
 			   i, i, 1000 + i, i);
 	c = read_right(buf_text(&text), false);
-	assert_int_equal(c->server_count, 1000);
+	assert_int_equal(c->server_count, MANY);
 	assert_int_equal(c->server[999].port, 1999);
 	assert_int_equal(c->server[999].line, 1000);
-	assert_int_equal(conf_find_server(c, slice_of("s500")), 500);
-	assert_int_equal(conf_find_server(c, slice_of("s1000")), -1);
+	for (unsigned i = 0; i < MANY; i++) {
+		assert_int_equal(conf_find_server(c, slice_of(c->server[i].name)), i);
+		assert_int_equal(conf_find_server_key(c, conf_server_key(&c->server[i])), i);
+	}
+	assert_int_equal(conf_find_server(c, slice_of("s10000")), -1);
+	assert_int_equal(conf_find_server_key(c, 0), -1);
 	conf_free(&c);
 	buf_release(&text);
+}
+
+/* Titles are kept as they are written; libconfuse, which would expand variables, never sees them. */
+static void test_titles(void **state UNUSED)
+{
+	struct conf *c = read_right("server a { method = direct }\n"
+				    "route \"${HOME} {1}\" { servers = { a } }\n"
+				    "route '#2 = }' {\n"
+				    "  servers = { a } } destination\n"
+				    " \n"
+				    "b.example { max-connections = 3 }\n",
+				    false);
+
+	assert_string_equal(c->route[0].name, "${HOME} {1}");
+	assert_string_equal(c->route[1].name, "#2 = }");
+	assert_int_equal(conf_line(c, &c->route[1].name), 3);
+	assert_int_equal(conf_line(c, &c->route[1].server_count), 4);
+	assert_string_equal(c->destination[0].name, "b.example");
+	assert_int_equal(conf_line(c, &c->destination[0].max_connections), 6);
+	conf_free(&c);
 }
 
 static void test_mistakes_are_bounded(void **state UNUSED)
@@ -669,6 +695,7 @@ int main(void)
 		cmocka_unit_test(test_later_is_refused),
 		cmocka_unit_test(test_deny),
 		cmocka_unit_test(test_many_servers),
+		cmocka_unit_test(test_titles),
 		cmocka_unit_test(test_mistakes_are_bounded),
 		cmocka_unit_test(test_descriptors),
 	};

@@ -10,11 +10,11 @@
 #include <cmocka.h>
 
 static struct conf_server servers[] = { { .name = (char *)"isp" }, { .name = (char *)"other" } };
-static const struct conf CONF = { .hostname = (char *)"mail.test",
-				  .postmaster = (char *)"postmaster@mail.test",
-				  .recipient_limit = 5,
-				  .server_count = 2,
-				  .server = servers };
+static struct conf conf = { .hostname = (char *)"mail.test",
+			    .postmaster = (char *)"postmaster@mail.test",
+			    .recipient_limit = 5,
+			    .server_count = 2,
+			    .server = servers };
 
 #define ID      1795307043448000ull << 12
 #define ACCOUNT "joe@mail.test"
@@ -24,7 +24,7 @@ static bool convert(struct header *h, const char *message)
 	struct header_range range;
 	struct slice all = slice_of(message);
 	struct header_source source = {
-		.id = ID, .arrival = { 1795307043448 }, .uid = 1000, .account = { ACCOUNT, 13 }, .conf = &CONF
+		.id = ID, .arrival = { 1795307043448 }, .uid = 1000, .account = { ACCOUNT, 13 }, .conf = &conf
 	};
 
 	assert_int_equal(header_measure(all, true, &range), HEADER_WHOLE);
@@ -271,7 +271,7 @@ static void flags(void **state UNUSED)
 
 static void hops_and_nul(void **state UNUSED)
 {
-	struct header_source source = { .conf = &CONF, .fields = { "To: a@b\nX: \0\n", 13 } };
+	struct header_source source = { .conf = &conf, .fields = { "To: a@b\nX: \0\n", 13 } };
 	struct header h;
 	struct buf text;
 
@@ -343,5 +343,6 @@ int main(void)
 		cmocka_unit_test(where_the_header_ends),
 	};
 
+	conf_index_servers(&conf);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
