@@ -97,7 +97,7 @@ struct tls_conn *tls_conn_new(struct tls_policy *p, int fd, const struct tls_tar
 	snprintf(c->base, sizeof(c->base), "%s", target->need == TLS_NEED_DANE ? target->base : "");
 	c->policy = p;
 	c->need = target->need;
-	c->ssl = SSL_new(p->ctx);
+	c->ssl = SSL_new(tls_policy_context(p));
 	if (!c->ssl || SSL_set_fd(c->ssl, fd) != 1)
 		BUG("SSL_new failed");
 	SSL_set_app_data(c->ssl, c);

@@ -13,13 +13,14 @@ struct tls_saved {
 };
 
 struct tls_policy {
-	SSL_CTX *ctx;
+	SSL_CTX *ctx; /* NULL until it is needed: tls_policy_context() */
 	unsigned port;
 	int min_version; /* 10 to 13 */
 	unsigned pin_count;
 	uint8_t (*pin)[TLS_DIGEST_BYTES]; /* SHA-256 of leaf certificates */
 	/* Direct-mapped by key. A policy belongs to one server, so port and configuration are the same for all. */
 	struct tls_saved *saved;
+	bool needs_system_store;
 };
 
 struct tls_conn {
@@ -31,6 +32,9 @@ struct tls_conn {
 	char error[TLS_ERROR_MAX];
 	bool wants_write, is_broken, is_up;
 };
+
+/* tls_policy.c */
+SSL_CTX *tls_policy_context(struct tls_policy *p); /* the policy's */
 
 /* tls_verify.c */
 /* OpenSSL calls it for each certificate of the chain and for each fault; the first fault goes into the error text. */

@@ -12,17 +12,24 @@ static char *openssl_error(const char *option, const char *path)
 	return xasprintf("%s: %s: %s", option, path, reason ? reason : "unusable");
 }
 
-/* The store as a file: a hashed directory would be read when the jail hides it. */
-static bool load_system_store(SSL_CTX *ctx)
+/*
+ * The store as a file: a hashed directory would be read when the jail hides it. Read once for all servers: it is more
+ * than a hundred certificates. NULL when there is none.
+ */
+static X509_STORE *system_store(void)
 {
+	static X509_STORE *store;
 	const char *files[] = { X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt",
 				"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem" };
 
-	for (unsigned i = 0; i < ARRAY_LEN(files); i++) {
-		if (access(files[i], R_OK) == 0 && SSL_CTX_load_verify_file(ctx, files[i]) == 1)
-			return true;
+	for (unsigned i = 0; i < ARRAY_LEN(files) && !store; i++) {
+		store = X509_STORE_new();
+		if (access(files[i], R_OK) == 0 && X509_STORE_load_file(store, files[i]) == 1)
+			break;
+		X509_STORE_free(store);
+		store = NULL;
 	}
-	return false;
+	return store;
 }
 
 static int protocol_of(int version)
@@ -41,24 +48,16 @@ static int no_passphrase(char *out UNUSED, int size UNUSED, int is_for_writing U
 static char *load_client(struct tls_policy *p, const struct conf_server *s)
 {
 	const char *key = s->tls_client_key ? s->tls_client_key : s->tls_client_cert;
+	SSL_CTX *ctx = tls_policy_context(p);
 	const char *option = s->tls_client_key ? "tls-client-key" : "tls-client-cert (without tls-client-key)";
 
 	if (!s->tls_client_cert)
 		return NULL;
-	if (SSL_CTX_use_certificate_chain_file(p->ctx, s->tls_client_cert) != 1)
+	if (SSL_CTX_use_certificate_chain_file(ctx, s->tls_client_cert) != 1)
 		return openssl_error("tls-client-cert", s->tls_client_cert);
-	if (SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(p->ctx) != 1)
+	if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(ctx) != 1)
 		return openssl_error(option, key);
 	return NULL;
-}
-
-static char *load_files(struct tls_policy *p, const struct conf_server *s)
-{
-	if (s->tls_ca_file && SSL_CTX_load_verify_file(p->ctx, s->tls_ca_file) != 1)
-		return openssl_error("tls-ca-file", s->tls_ca_file);
-	if (tls_need(s, HOST_DANE_NONE) == TLS_NEED_VERIFIED && !s->tls_ca_file && !load_system_store(p->ctx))
-		return xstrdup("no certificate store was found: give tls-ca-file");
-	return load_client(p, s);
 }
 
 /* Checked by lib/conf: 64 hex digits each. */
@@ -87,8 +86,14 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 	return 1;
 }
 
-static void set_options(struct tls_policy *p)
+static void make_context(struct tls_policy *p)
 {
+	p->ctx = SSL_CTX_new(TLS_client_method());
+	p->saved = xcalloc(TLS_SESSIONS, sizeof(*p->saved));
+	if (!p->ctx)
+		BUG("SSL_CTX_new failed");
+	if (p->needs_system_store)
+		SSL_CTX_set1_cert_store(p->ctx, system_store());
 	SSL_CTX_set_min_proto_version(p->ctx, protocol_of(p->min_version));
 	if (p->min_version < 12) /* OpenSSL has none of TLS 1.0 and 1.1 otherwise */
 		SSL_CTX_set_security_level(p->ctx, 0);
@@ -103,6 +108,31 @@ static void set_options(struct tls_policy *p)
 		BUG("OpenSSL has no DANE");
 }
 
+SSL_CTX *tls_policy_context(struct tls_policy *p)
+{
+	if (!p->ctx)
+		make_context(p);
+	return p->ctx;
+}
+
+/*
+ * There may be thousands of servers, and most are not used today: a context is made at once only where it has files to
+ * read. The very first is, too: OpenSSL then reads what it needs for itself.
+ */
+static char *load_files(struct tls_policy *p, const struct conf_server *s)
+{
+	static bool is_openssl_ready;
+
+	if (p->needs_system_store && !system_store())
+		return xstrdup("no certificate store was found: give tls-ca-file");
+	if (is_openssl_ready && !s->tls_ca_file && !s->tls_client_cert)
+		return NULL;
+	is_openssl_ready = true;
+	if (s->tls_ca_file && SSL_CTX_load_verify_file(tls_policy_context(p), s->tls_ca_file) != 1)
+		return openssl_error("tls-ca-file", s->tls_ca_file);
+	return load_client(p, s);
+}
+
 struct tls_policy *tls_policy_new(const struct conf_server *server, char **error)
 {
 	struct tls_policy *p = xcalloc(1, sizeof(*p));
@@ -110,11 +140,7 @@ struct tls_policy *tls_policy_new(const struct conf_server *server, char **error
 	ERR_clear_error();
 	p->port = server->port;
 	p->min_version = server->tls_min_version;
-	p->saved = xcalloc(TLS_SESSIONS, sizeof(*p->saved));
-	p->ctx = SSL_CTX_new(TLS_client_method());
-	if (!p->ctx)
-		BUG("SSL_CTX_new failed");
-	set_options(p);
+	p->needs_system_store = tls_need(server, HOST_DANE_NONE) == TLS_NEED_VERIFIED && !server->tls_ca_file;
 	load_pins(p, &server->tls_fingerprints);
 	*error = load_files(p, server);
 	if (*error)
@@ -128,7 +154,7 @@ void tls_policy_free(struct tls_policy **policy)
 
 	if (!p)
 		return;
-	for (unsigned i = 0; i < TLS_SESSIONS; i++)
+	for (unsigned i = 0; i < TLS_SESSIONS && p->saved; i++)
 		SSL_SESSION_free(p->saved[i].session);
 	SSL_CTX_free(p->ctx);
 	free(p->saved);

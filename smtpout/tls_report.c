@@ -56,13 +56,13 @@ void tls_report_expiry(const struct tls_conn *c, struct buf *out)
 }
 
 /* What `tls = verify` would say; NULL: it would be content. Static. */
-static const char *find_fault(const struct tls_conn *c, const struct tls_policy *judge, X509 *leaf)
+static const char *find_fault(const struct tls_conn *c, struct tls_policy *judge, X509 *leaf)
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 	const char *fault = "it cannot be checked";
 
-	if (ctx &&
-	    X509_STORE_CTX_init(ctx, SSL_CTX_get_cert_store(judge->ctx), leaf, SSL_get_peer_cert_chain(c->ssl)) == 1) {
+	if (ctx && X509_STORE_CTX_init(ctx, SSL_CTX_get_cert_store(tls_policy_context(judge)), leaf,
+				       SSL_get_peer_cert_chain(c->ssl)) == 1) {
 		X509_STORE_CTX_set_default(ctx, "ssl_server");
 		if (c->host[0] != '[')
 			X509_VERIFY_PARAM_set1_host(X509_STORE_CTX_get0_param(ctx), c->host, 0);
@@ -74,7 +74,7 @@ static const char *find_fault(const struct tls_conn *c, const struct tls_policy 
 	return fault;
 }
 
-void tls_report_trust(const struct tls_conn *c, const struct tls_policy *judge, struct buf *out)
+void tls_report_trust(const struct tls_conn *c, struct tls_policy *judge, struct buf *out)
 {
 	X509 *leaf = SSL_get0_peer_certificate(c->ssl);
 	const char *fault;

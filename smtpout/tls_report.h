@@ -9,6 +9,6 @@
  * `tls = verify` would take it. After a handshake that succeeded; "no certificate" when there was none.
  */
 void tls_report_chain(const struct tls_conn *c, struct buf *out);
-void tls_report_trust(const struct tls_conn *c, const struct tls_policy *judge, struct buf *out);
+void tls_report_trust(const struct tls_conn *c, struct tls_policy *judge, struct buf *out);
 void tls_report_expiry(const struct tls_conn *c, struct buf *out);
 #endif

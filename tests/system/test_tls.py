@@ -166,6 +166,18 @@ def test_address_instead_of_a_name(smtpout, server, pki, tmp_path):
     assert cause == "tls" and f"is for {address}; expected [127.0.0.9]" in text
 
 
+def test_the_systems_authorities_serve_all_servers(smtpout, server, pki):
+    """They are read once; all but the first server get ready when they are first used, in the jail that hides the file."""
+    store = 'mount --bind "$0" /etc/ssl/certs/ca-certificates.crt; exec "$@"'
+    out = smtpout("".join(section(name=f"s{i}", more="tls = verify") for i in range(3)),
+                  wrapper=("unshare", "-m", "sh", "-c", store, pki.ca[0]))
+    good, stranger = server(speaks_tls, tls=context(pki.good)), server(speaks_tls, tls=context(pki.stranger))
+    for name in ("s0", "s1", "s2"):
+        assert send(out, good, server=name) == SENT
+        verdict, cause, text = send(out, stranger, server=name)
+        assert (verdict, cause) == ("unsent", "tls") and "is not signed by a known authority" in text
+
+
 # --- fingerprints
 
 def fingerprint(cert, colons=False):
