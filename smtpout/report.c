@@ -252,7 +252,7 @@ bool report_book_is_full(const struct report_book *b)
 
 bool report_book_is_empty(const struct report_book *b)
 {
-	return b->kept_count == 0 && !b->head && channel_is_flushed(b->ch);
+	return b->kept_count == 0 && (b->is_paused || (!b->head && channel_is_flushed(b->ch)));
 }
 
 static void log_outcome(const struct report_book *b, const struct report *r, enum disposition disposition,

@@ -48,5 +48,6 @@ void report_book_resync(struct report_book *book);
 /* Sends what has room and erases the board behind it: each loop turn, and when the channel has room again. */
 void report_book_flush(struct report_book *book);
 bool report_book_is_full(const struct report_book *book);
+/* Nothing is left that anybody waits for: when the scheduler is dead, short-lived packets do not count. */
 bool report_book_is_empty(const struct report_book *book);
 #endif

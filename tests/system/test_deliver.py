@@ -4,6 +4,7 @@ import json
 import random
 import re
 import subprocess
+import time
 
 import peers
 import pytest
@@ -325,6 +326,23 @@ def test_connections_are_reused_and_renewed(mta, sink):
     assert max(int(row["transaction"]) for row in rows) <= 10
     assert 10 <= len({row["session"] for row in rows}) <= 20
     assert all(row["bare"] == "0" for row in rows)
+
+
+def test_stopping_waits_for_quit_and_no_longer(mta, server):
+    """The last session ends when the scheduler has gone: nobody is left to tell, so there is nothing to wait for."""
+    def script(s):
+        say = s.say
+        s.say = lambda text: (text.startswith("221") and s.pause(0.5), say(text))
+        s.say("220 slow.example")
+        s.serve()
+
+    srv = server(script)
+    mta.start(f'server "out" {{ host = "{srv.address}" port = {srv.port} tls = none }}\n')
+    mta.drop(letter())
+    mta.wait_log("removed")
+    begun = time.monotonic()
+    assert mta.stop() == 0 and time.monotonic() - begun < 8
+    assert srv.sessions[0].commands[-1] == "QUIT"
 
 
 def test_limit_holds_mail_back(mta, sink):
