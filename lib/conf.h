@@ -174,6 +174,8 @@ void conf_blank_secrets(char *text, size_t len);
 unsigned conf_line(const struct conf *c, const void *field);
 /* deny-addresses: true when the server may not connect to this address (AF_INET: 4 bytes, AF_INET6: 16). */
 bool conf_server_denies(const struct conf_server *s, uint8_t family, const uint8_t *bytes);
+/* A server's method as it stands in the configuration: "relay", "direct" or a preset's name. Borrowed. */
+const char *conf_method_word(const struct conf_server *server);
 /*
  * A provider's preset as a section of the configuration, written out; name NULL: all of them. False when there is none.
  */

@@ -44,3 +44,10 @@ bool conf_presets_format(struct buf *out, const char *name)
 	}
 	return is_found;
 }
+
+const char *conf_method_word(const struct conf_server *server)
+{
+	if (server->method == METHOD_DIRECT)
+		return "direct";
+	return server->preset ? server->preset : "relay";
+}

@@ -404,7 +404,7 @@ static void put_server(struct buf *out, struct scheduler *s, unsigned i, const s
 	buf_put_str(out, i > 0 ? ",{" : "{");
 	json_put_member(out, "name", slice_of(conf->name));
 	json_put_member(out, "display_name", slice_of(conf->display_name));
-	json_put_member(out, "method", slice_of(conf->method == METHOD_DIRECT ? "direct" : "relay"));
+	json_put_member(out, "method", slice_of(conf_method_word(conf)));
 	json_put_member(out, "state", slice_of(name));
 	json_put_member(out, "reason", buf_slice(&reason));
 	buf_release(&reason);

@@ -124,7 +124,7 @@ static void put_server_json(struct buf *out, const struct question *q, unsigned 
 
 	buf_put_str(out, i > 0 ? ",{" : "{");
 	json_put_member(out, "name", slice_of(s->name));
-	json_put_member(out, "method", slice_of(s->method == METHOD_DIRECT ? "direct" : "relay"));
+	json_put_member(out, "method", slice_of(conf_method_word(s)));
 	if (s->host)
 		json_put_member(out, "host", slice_of(s->host));
 	json_put_member_u64(out, "port", s->port);
