@@ -208,6 +208,17 @@ def test_rejected_with_a_reason(started, name, content, reason):
     assert started.server.count() == 1
 
 
+def test_recipient_limit(mta, sink):
+    server = sink()
+    mta.start("recipient-limit = 3\n" + server.relay())
+    to = lambda count: "To: " + ", ".join(f"b{i}@there.example" for i in range(count)) + "\n\nx\n"
+    mta.drop(to(4), name="many")
+    assert "more than 3 recipients (recipient-limit)" in wait_rejected(mta, "many")
+    mta.drop(to(3))
+    row, = server.wait(1)
+    assert len(row["rcpts"]) == 3
+
+
 def test_dr07_sparse_terabyte_is_not_read(started):
     outside = started.dir / "sparse"
     with open(outside, "w") as f:
