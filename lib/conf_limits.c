@@ -5,7 +5,7 @@
 #define FORM    "write NUMBER/WINDOW, such as \"200/hour\" or \"2000/day recipients\""
 #define WINDOWS "second, minute, hour, day, week, month or a duration such as \"15m\""
 
-static const uint64_t AMOUNT_MAX = 1000000000000ull, WINDOW_MS_MAX = 366ull * 86400 * 1000;
+static const uint64_t AMOUNT_MAX = 1000000000000ull, WINDOW_MS_MIN = 1000, WINDOW_MS_MAX = 366ull * 86400 * 1000;
 
 static const struct window {
 	const char *name;
@@ -84,11 +84,20 @@ static bool parse_rate(struct slice word, struct conf_limit *out, bool *has_cale
 		buf_put_str(wrong, "has an unknown window; use " WINDOWS);
 		return false;
 	}
-	if (out->window_ms < 1000 || out->window_ms > WINDOW_MS_MAX) {
+	if (out->window_ms < WINDOW_MS_MIN || out->window_ms > WINDOW_MS_MAX) {
 		buf_put_str(wrong, "has a window out of bounds; use 1s to 366d");
 		return false;
 	}
 	return true;
+}
+
+bool conf_window_parse(struct slice text, uint64_t *ms)
+{
+	const struct window *w = find_window(text);
+
+	if (w)
+		*ms = w->ms;
+	return w || (text_parse_duration(text, ms) && *ms >= WINDOW_MS_MIN && *ms <= WINDOW_MS_MAX);
 }
 
 /* "HH:MM" */

@@ -162,6 +162,8 @@ void *conf_value_field(const struct conf_option *o, void *base);
 
 /* "200/hour recipients": fills *out (zeroed) or writes what is wrong and what would be right. */
 bool conf_limit_parse(struct slice text, struct conf_limit *out, struct buf *wrong) MUST_CHECK;
+/* "day" or "15m", as in a limit; false: neither, or out of bounds. */
+bool conf_window_parse(struct slice text, uint64_t *ms) MUST_CHECK;
 void conf_limits_release(struct conf_limits *l);
 void conf_limits_add(struct conf_limits *l, const struct conf_limit *taken);
 

@@ -18,8 +18,8 @@ const char *const reply_scope_words[REPLY_SCOPE_COUNT] = {
 };
 
 const char *const reply_action_words[REPLY_ACTION_COUNT] = {
-	[REPLY_BOUNCE] = "bounce",       [REPLY_RETRY] = "retry", [REPLY_NEXT] = "next",
-	[REPLY_RECONNECT] = "reconnect", [REPLY_FEWER] = "fewer", [REPLY_PAUSE] = "pause",
+	[REPLY_BOUNCE] = "bounce", [REPLY_RETRY] = "retry", [REPLY_NEXT] = "next",   [REPLY_RECONNECT] = "reconnect",
+	[REPLY_FEWER] = "fewer",   [REPLY_PAUSE] = "pause", [REPLY_QUOTA] = "quota",
 };
 
 struct replies *replies_new(void)
@@ -284,5 +284,9 @@ void reply_rule_format(struct buf *out, const struct reply_rule *rule)
 	} else if (rule->wait_ms) {
 		buf_put_char(out, ' ');
 		text_format_duration(out, rule->wait_ms);
+	}
+	if (rule->window_ms) {
+		buf_put_char(out, ' ');
+		text_format_duration(out, rule->window_ms);
 	}
 }

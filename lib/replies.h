@@ -22,7 +22,8 @@ enum reply_action {
 	REPLY_NEXT,      /* this server will not have it: the next one; final only at the last */
 	REPLY_RECONNECT, /* go on over a new connection: not an attempt */
 	REPLY_FEWER,     /* fewer connections; the delivery goes again */
-	REPLY_PAUSE      /* nothing for wait_ms, then one connection, then step by step more */
+	REPLY_PAUSE,     /* nothing for wait_ms, then one connection, then step by step more */
+	REPLY_QUOTA      /* likewise; and of our own limits of window_ms the one nearest to its end is used up */
 };
 
 enum reply_command {
@@ -41,8 +42,9 @@ struct reply_rule {
 	enum reply_scope scope;
 	enum reply_action action;
 	uint64_t wait_ms;
-	bool is_greylist; /* REPLY_RETRY after retry.greylist-after */
-	const char *file; /* where it stands, for people; the rules' */
+	uint64_t window_ms; /* REPLY_QUOTA; 0: whichever */
+	bool is_greylist;   /* REPLY_RETRY after retry.greylist-after */
+	const char *file;   /* where it stands, for people; the rules' */
 	unsigned line;
 };
 

@@ -212,21 +212,21 @@ static void read_condition(struct statement *s, struct reply_entry *e, const cha
 static const struct {
 	enum reply_scope scope;
 	enum reply_action action;
-	enum { NO_TIME, MAY_HAVE_TIME, NEEDS_TIME } time;
+	enum { NO_TIME, MAY_HAVE_TIME, NEEDS_TIME, NEEDS_TIME_MAY_HAVE_WINDOW } time;
 } DEEDS[] = {
 	{ REPLY_RECIPIENT, REPLY_BOUNCE, NO_TIME },     { REPLY_RECIPIENT, REPLY_RETRY, MAY_HAVE_TIME },
 	{ REPLY_RECIPIENT, REPLY_NEXT, NO_TIME },       { REPLY_MESSAGE, REPLY_BOUNCE, NO_TIME },
 	{ REPLY_MESSAGE, REPLY_RETRY, MAY_HAVE_TIME },  { REPLY_MESSAGE, REPLY_NEXT, NO_TIME },
 	{ REPLY_CONNECTION, REPLY_RECONNECT, NO_TIME }, { REPLY_SITE, REPLY_FEWER, NO_TIME },
 	{ REPLY_SITE, REPLY_PAUSE, NEEDS_TIME },        { REPLY_SERVER, REPLY_FEWER, NO_TIME },
-	{ REPLY_SERVER, REPLY_PAUSE, NEEDS_TIME },
+	{ REPLY_SERVER, REPLY_PAUSE, NEEDS_TIME },      { REPLY_SERVER, REPLY_QUOTA, NEEDS_TIME_MAY_HAVE_WINDOW },
 };
 
 static void read_time(struct statement *s, struct reply_entry *e, const char *word, unsigned deed)
 {
 	if (!word) {
-		if (DEEDS[deed].time == NEEDS_TIME)
-			wrong(s, "pause", "needs a duration behind it, such as 10m");
+		if (DEEDS[deed].time >= NEEDS_TIME)
+			wrong(s, reply_action_words[e->rule.action], "needs a duration behind it, such as 10m");
 		return;
 	}
 	if (DEEDS[deed].time == NO_TIME) {
@@ -237,6 +237,13 @@ static void read_time(struct statement *s, struct reply_entry *e, const char *wo
 		   e->rule.wait_ms > UINT64_C(30) * 86400 * 1000) {
 		wrong(s, reply_action_words[e->rule.action], "\"%s\" is no duration from 1s to 30d, such as 10m", word);
 	}
+}
+
+static void read_window(struct statement *s, struct reply_entry *e, const char *word)
+{
+	if (!conf_window_parse(slice_of(word), &e->rule.window_ms))
+		wrong(s, reply_action_words[e->rule.action],
+		      "\"%s\" is no window; use second, minute, hour, day, week, month or a duration", word);
 }
 
 static void read_deed(struct statement *s, struct reply_entry *e)
@@ -253,13 +260,17 @@ static void read_deed(struct statement *s, struct reply_entry *e)
 		time = next_word(s, &is_quoted);
 		more = time ? next_word(s, &is_quoted) : NULL;
 		read_time(s, e, time, i);
+		if (more && DEEDS[i].time == NEEDS_TIME_MAY_HAVE_WINDOW) {
+			read_window(s, e, more);
+			more = next_word(s, &is_quoted);
+		}
 		if (more)
 			wrong(s, "->", "\"%s\" is too much: a rule does one thing", more);
 		return;
 	}
 	wrong(s, "->",
 	      "\"%s%s%s\" cannot be done; use recipient or message with bounce, retry [TIME|greylist] or next, "
-	      "connection reconnect, site or server with fewer or pause TIME",
+	      "connection reconnect, site or server with fewer or pause TIME, server quota TIME [WINDOW]",
 	      scope ? scope : "", action ? " " : "", action ? action : "");
 }
 

@@ -35,7 +35,7 @@ extern const char *const reply_command_words[];
 extern const unsigned reply_command_word_count;
 extern const char *const reply_scope_words[];
 extern const char *const reply_action_words[];
-enum { REPLY_SCOPE_COUNT = REPLY_SERVER + 1, REPLY_ACTION_COUNT = REPLY_PAUSE + 1 };
+enum { REPLY_SCOPE_COUNT = REPLY_SERVER + 1, REPLY_ACTION_COUNT = REPLY_QUOTA + 1 };
 
 struct reply_provider *replies_find_provider(const struct replies *r, struct slice name);
 /* Removes every rule; providers stay. */

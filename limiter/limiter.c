@@ -31,7 +31,7 @@
  *   LIMIT_STATE { request, scope, limit, is_recipients, window_ms, used, allowed, free_at, last, next }
  *       One for each limit, `used` with what is under way; a scope without limits gets one with an empty limit.
  *
- *   LIMIT_CORRECT   { request, scope, limit, what, used }
+ *   LIMIT_CORRECT   { request, scope, limit, what, used, window_ms }
  *   LIMIT_CORRECTED { request, is_done, before, text }
  *       See permits_correct(). With damaged counters a correction of a scope begins new ones, in which everything else
  *       is taken to be used up.
@@ -351,18 +351,19 @@ static bool on_limit_correct(struct limiter *l, const struct packet *packet)
 	struct msg_head head = channel_head(l->scheduler);
 	struct msg_limit_corrected answer = { .text = slice_of("") };
 	struct msg_limit_correct m;
+	struct correction c;
 	const char *why = "";
 	struct packet p;
 
 	if (!msg_decode_limit_correct(packet, &m) || m.what > CORRECT_FULL)
 		return false;
 	answer.request = m.request;
+	c = (struct correction){ (enum correction_kind)m.what, m.scope, m.limit, m.used, m.window_ms };
 	if (l->trouble && m.what != CORRECT_FULL && !begin_anew(l, &why))
 		answer.text = slice_of(why);
 	else if (!l->ledger)
 		answer.text = slice_of("no limits are configured");
-	else if (permits_correct(l->permits, now_of(l), m.scope, m.limit, (enum correction)m.what, m.used,
-				 &answer.before))
+	else if (permits_correct(l->permits, now_of(l), &c, &answer.before))
 		answer.is_done = 1;
 	else
 		answer.text = slice_of("there is no such limit");

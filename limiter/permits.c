@@ -348,7 +348,7 @@ static void set_used(struct account *a, struct account_limit *limit, struct mome
 }
 
 /* The limit that is used up to the largest part: the one that a provider most likely speaks of. */
-static struct account_limit *nearest(struct account *a, struct moment t)
+static struct account_limit *nearest(struct account *a, struct moment t, uint64_t window_ms)
 {
 	struct account_limit *best = NULL;
 	double most = -1;
@@ -357,7 +357,8 @@ static struct account_limit *nearest(struct account *a, struct moment t)
 		struct account_limit *limit = &a->limit[i];
 		double part;
 
-		if (limit->dormant_since != 0 || (limit->kind & LIMIT_USUAL) || limit->amount == 0)
+		if (limit->dormant_since != 0 || (limit->kind & LIMIT_USUAL) || limit->amount == 0 ||
+		    (window_ms != 0 && limit->width_ms != window_ms))
 			continue;
 		part = (double)(limit_used(limit, t) + account_outstanding(a, limit)) / (double)limit->amount;
 		if (part > most) {
@@ -373,29 +374,28 @@ static bool is_meant(const struct account_limit *limit, struct slice text)
 	return limit->dormant_since == 0 && (text.len == 0 || slice_is(text, limit->text));
 }
 
-bool permits_correct(struct permits *p, int64_t now, struct slice scope, struct slice limit, enum correction what,
-		     uint64_t used, uint64_t *before)
+bool permits_correct(struct permits *p, int64_t now, const struct correction *c, uint64_t *before)
 {
 	struct moment t = ledger_moment(p->ledger, now);
-	struct account *a = ledger_find(p->ledger, scope);
-	struct account_limit *full = a && what == CORRECT_FULL ? nearest(a, t) : NULL;
+	struct account *a = ledger_find(p->ledger, c->scope);
+	struct account_limit *full = a && c->kind == CORRECT_FULL ? nearest(a, t, c->window_ms) : NULL;
 	bool is_found = false;
 
 	*before = 0;
-	if (!a || (what == CORRECT_SET && limit.len == 0) || (what == CORRECT_FULL && !full))
+	if (!a || (c->kind == CORRECT_SET && c->limit.len == 0) || (c->kind == CORRECT_FULL && !full))
 		return false;
 	for (unsigned i = 0; i < a->limit_count; i++) {
 		struct account_limit *at = &a->limit[i];
 
-		if (full ? at != full : !is_meant(at, limit))
+		if (full ? at != full : !is_meant(at, c->limit))
 			continue;
 		if (!is_found)
 			*before = limit_used(at, t) + account_outstanding(a, at);
 		is_found = true;
-		if (what == CORRECT_FULL)
+		if (c->kind == CORRECT_FULL)
 			limit_add(at, t, limit_room(a, at, t));
 		else
-			set_used(a, at, t, what == CORRECT_SET ? used : 0);
+			set_used(a, at, t, c->kind == CORRECT_SET ? c->used : 0);
 	}
 	ledger_touch(p->ledger, a);
 	return is_found;

@@ -27,10 +27,10 @@ struct settlement {
 	uint32_t used[UNIT_COUNT], refunded[UNIT_COUNT];
 };
 
-enum correction {
+enum correction_kind {
 	CORRECT_SET,   /* so much of this limit was used, in all */
 	CORRECT_RESET, /* nothing was used */
-	CORRECT_FULL   /* the provider says that it is used up: of the limit that is nearest to it */
+	CORRECT_FULL   /* the provider says that a quota is used up: so is the limit that is nearest to its end */
 };
 
 struct permits *permits_new(struct ledger *ledger_borrowed);
@@ -59,10 +59,16 @@ void permits_settle(struct permits *p, int64_t now, uint32_t request, struct sli
  */
 void permits_adopt(struct permits *p, int64_t now, uint32_t request, struct slice scope, enum mail_class class,
 		   uint32_t messages, uint32_t recipients);
+struct correction {
+	enum correction_kind kind;
+	struct slice scope;
+	struct slice limit; /* as written in the configuration; empty, but for SET: all of the scope's */
+	uint64_t used;      /* SET */
+	uint64_t window_ms; /* FULL: only a limit of this window; 0: whichever */
+};
 /*
- * By hand, or by a provider's word. `limit` as written in the configuration; empty, but for SET: all of the scope's.
- * False: there is no such scope or limit. *before: what had been used of the (first) limit.
+ * By hand, or by a provider's word. False: there is no such scope or limit. *before: what had been used of the (first)
+ * limit.
  */
-bool permits_correct(struct permits *p, int64_t now, struct slice scope, struct slice limit, enum correction what,
-		     uint64_t used, uint64_t *before) MUST_CHECK;
+bool permits_correct(struct permits *p, int64_t now, const struct correction *c, uint64_t *before) MUST_CHECK;
 #endif

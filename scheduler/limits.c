@@ -5,7 +5,7 @@
 #include "scheduler/permit.h"
 #include <stdlib.h>
 
-enum { WHAT_SET, WHAT_RESET, WHAT_FULL }; /* enum correction of limiter/permits.h */
+enum { WHAT_SET, WHAT_RESET, WHAT_FULL }; /* enum correction_kind of limiter/permits.h */
 enum { PORTION_BYTES = CONTROL_STEP_MAX };
 
 /* A question that an operator waits for. */
@@ -399,19 +399,15 @@ static enum control_step correct_step(void *iterator, struct control_reply *repl
 	return CONTROL_END;
 }
 
-static uint32_t send_correction(struct scheduler *s, const char *scope, const char *limit, uint8_t what, uint64_t used)
+static uint32_t send_correction(struct scheduler *s, struct msg_limit_correct *m)
 {
-	struct msg_limit_correct m = { .request = ++s->next_request,
-				       .scope = slice_of(scope),
-				       .limit = slice_of(limit),
-				       .what = what,
-				       .used = used };
 	struct msg_head head = channel_head(s->limiter);
 	struct packet p;
 
-	msg_encode_limit_correct(&p, &head, &m);
+	m->request = ++s->next_request;
+	msg_encode_limit_correct(&p, &head, m);
 	channel_send(s->limiter, &p);
-	return m.request;
+	return m->request;
 }
 
 /* A server by its name; other scopes as "sender:a@b", "route:NAME", "destination:DOMAIN", "instance". */
@@ -427,6 +423,7 @@ void limits_command_correct(void *arg, const struct control_request *request, st
 	const char *why = control_get_string(request, "why");
 	const json_t *used = json_object_get(request->object, "used");
 	bool is_set = strcmp(control_get_string(request, "command"), "limits-set") == 0;
+	struct msg_limit_correct m;
 	struct limits_query *q;
 
 	if (!scope || !*scope || !why || !*why || strlen(scope) > 330 || (limit && strlen(limit) > 64) ||
@@ -438,8 +435,11 @@ void limits_command_correct(void *arg, const struct control_request *request, st
 		return;
 	q = query_new(s, reply);
 	q->scope = scope_of(scope);
-	q->request = send_correction(s, q->scope, is_set ? limit : "", is_set ? WHAT_SET : WHAT_RESET,
-				     is_set ? (uint64_t)json_integer_value(used) : 0);
+	m = (struct msg_limit_correct){ .scope = slice_of(q->scope),
+					.limit = slice_of(is_set ? limit : ""),
+					.what = is_set ? WHAT_SET : WHAT_RESET,
+					.used = is_set ? (uint64_t)json_integer_value(used) : 0 };
+	q->request = send_correction(s, &m);
 	log_info("operator uid %u: limits %s %s%s%s: %s", (unsigned)request->uid, is_set ? "set" : "reset", scope,
 		 is_set ? " " : "", is_set ? limit : "", why);
 	if (is_set)
@@ -449,8 +449,13 @@ void limits_command_correct(void *arg, const struct control_request *request, st
 	reply->release = query_release;
 }
 
-void limits_fill(struct scheduler *s, unsigned server)
+void limits_fill(struct scheduler *s, unsigned server, uint64_t window_ms)
 {
+	struct msg_limit_correct m = { .scope = slice_of(s->conf->server[server].name),
+				       .limit = slice_of(""),
+				       .what = WHAT_FULL,
+				       .window_ms = window_ms };
+
 	if (permit_has_limits(s, server) && s->is_limiter_up && !channel_is_full(s->limiter))
-		(void)send_correction(s, s->conf->server[server].name, "", WHAT_FULL, 0);
+		(void)send_correction(s, &m);
 }

@@ -19,6 +19,9 @@ void limits_put(struct buf *out, const struct msg_limit_state *m);
 bool limits_on_state(struct scheduler *s, const struct msg_limit_state *m);
 void limits_on_corrected(struct scheduler *s, const struct msg_limit_corrected *m);
 void limits_limiter_lost(struct scheduler *s);
-/* A reply says that a quota of the server is used up: of which limit so little is left that it must be that one. */
-void limits_fill(struct scheduler *s, unsigned server);
+/*
+ * A reply says that a quota of the server is used up: of the limits with this window (0: of all) the one that is
+ * nearest to its end is, too.
+ */
+void limits_fill(struct scheduler *s, unsigned server, uint64_t window_ms);
 #endif

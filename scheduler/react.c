@@ -31,28 +31,18 @@ uint64_t react_wait_ms(const struct scheduler *s, const struct reply_rule *rule)
 	return rule->is_greylist ? s->conf->retry.greylist_after_ms : rule->wait_ms;
 }
 
-static bool has_word(struct slice text, const char *word)
-{
-	size_t len = strlen(word);
-
-	for (size_t i = 0; i + len <= text.len; i++)
-		if (slice_equal_nocase((struct slice){ text.ptr + i, len }, slice_of(word)))
-			return true;
-	return false;
-}
-
 /*
- * The server is left alone. When the reply speaks of a quota, others used it, too, or we counted too little: the limit
- * that is nearest to its end is taken to be used up, so that mail waits until its window opens. Where POP opens the
- * way, a login is tried first.
+ * The server is left alone. When the reply speaks of a quota, others used it, too, or we counted too little: then that
+ * limit of ours is used up as well, so that mail waits until its window opens. Where POP opens the way, a login is
+ * tried first.
  */
-static void pause_server(struct scheduler *s, unsigned server, uint64_t wait_ms, struct slice text)
+static void pause_server(struct scheduler *s, unsigned server, const struct reply_rule *rule, struct slice text)
 {
 	if (gate_on_refusal(s, server, text))
 		return;
-	pause_begin(s, server, wait_ms, text);
-	if (has_word(text, "quota") || has_word(text, "limit") || has_word(text, "5.4.5") || has_word(text, "4.3.2"))
-		limits_fill(s, server);
+	pause_begin(s, server, rule->wait_ms, text);
+	if (rule->action == REPLY_QUOTA)
+		limits_fill(s, server, rule->window_ms);
 }
 
 bool react_to_reply(struct scheduler *s, const struct reply_rule *rule, struct session *session, unsigned server,
@@ -75,8 +65,9 @@ bool react_to_reply(struct scheduler *s, const struct reply_rule *rule, struct s
 		session_hang_up(s, session);
 		return true;
 	case REPLY_PAUSE:
+	case REPLY_QUOTA:
 		if (rule->scope == REPLY_SERVER) {
-			pause_server(s, server, rule->wait_ms, text);
+			pause_server(s, server, rule, text);
 			return true;
 		}
 		if (l)
@@ -100,8 +91,9 @@ bool react_to_session(struct scheduler *s, const struct reply_rule *rule, struct
 		lane_use_fewer(s, l);
 		return true;
 	case REPLY_PAUSE:
+	case REPLY_QUOTA:
 		if (rule->scope == REPLY_SERVER)
-			pause_server(s, l->server, rule->wait_ms, m->text);
+			pause_server(s, l->server, rule, m->text);
 		else
 			lane_pause(s, l, rule->wait_ms, m->text);
 		return true;

@@ -243,14 +243,27 @@ def test_ramp_begins_with_its_first_step(mta, sink):
 
 
 def test_a_quota_reply_corrects_the_counter(mta, server):
-    """The provider counts what others sent, too: what it says wins, and bounces nothing."""
+    """The provider counts what others sent, too: what it says of which quota wins, and bounces nothing."""
     fake = server(answers(mail="550 5.4.5 Daily user sending quota exceeded."))
-    mta.start(relay(fake, more='limits = { "100/day", "1000/week" }'))
+    mta.start(relay(fake, more='limits = { "5/hour", "100/day", "1000/week" }'))
     drop_some(mta, 1)
     mta.wait_log("server out is paused until .*quota exceeded")
     wait_until(lambda: used(mta, "100/day") == 100)
-    assert used(mta, "1000/week") < 10
+    assert used(mta, "5/hour") < 2 and used(mta, "1000/week") < 2
     assert len(mta.queue()) == 1
+
+
+@pytest.mark.parametrize("deed, full", [("quota 10m", "5/hour"), ("quota 10m day", "100/day"), ("quota 10m minute", None),
+                                        ("pause 10m", None)])
+def test_rules_say_which_quota_a_reply_speaks_of(mta, server, deed, full):
+    """Not its words: a reply that happens to hold "quota" or "limit" once filled the limit nearest to its end."""
+    (mta.dir / "replies.conf").write_text(f'ignore-shipped-rules\ncode 450 text "too fast" -> server {deed}\n')
+    fake = server(answers(mail="450 4.7.1 too fast, see our quota and limits"))
+    mta.start('reply-rules = "replies.conf"\n' + relay(fake, more='limits = { "5/hour", "100/day" }'))
+    drop_some(mta, 1)
+    mta.wait_log("server out is paused until .*too fast")
+    wait_until(lambda: full is None or used(mta, full) == int(full.split("/")[0]))
+    wait_until(lambda: all(used(mta, limit) == 1 for limit in ("5/hour", "100/day") if limit != full))
 
 
 def test_refused_tries_count_unless_the_provider_says_otherwise(mta, server):

@@ -82,9 +82,9 @@ class Limiter(Child):
     def adopt(self, messages, server="isp"):
         self.settled("ADOPT", scope=server, **{"class": 0}, messages=messages, recipients=messages)
 
-    def correct(self, what, scope="isp", limit="", used=0):
+    def correct(self, what, scope="isp", limit="", used=0, window_s=0):
         self.request += 1
-        self.send("LIMIT_CORRECT", request=self.request, scope=scope, limit=limit, what=what, used=used)
+        self.send("LIMIT_CORRECT", request=self.request, scope=scope, limit=limit, what=what, used=used, window_ms=window_s * 1000)
         name, answer = self.receive()
         assert (name, answer["request"]) == ("LIMIT_CORRECTED", self.request)
         return answer

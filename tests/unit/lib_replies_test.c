@@ -56,15 +56,15 @@ static const struct {
 	  "host smtp.gmail.com[192.0.2.1]:587 said: 550 5.4.5 Daily user sending limit exceeded. For more information "
 	  "on Gmail sending limits go to https://support.google.com/a/answer/166852 - gsmtp (in reply to MAIL FROM "
 	  "command)",
-	  "server pause 1h" },
+	  "server quota 1h 1d" },
 	{ &relay,
 	  "host smtp.gmail.com[192.0.2.1]:587 said: 550 5.4.5 Daily user sending quota exceeded. - gsmtp (in reply to "
 	  "end of DATA)",
-	  "server pause 1h" },
+	  "server quota 1h 1d" },
 	{ &preset,
 	  "host 127.0.0.1[127.0.0.1]:2525 said: 550 5.4.5 Daily user sending limit exceeded. (in reply to RCPT TO "
 	  "command)",
-	  "server pause 1h" },
+	  "server quota 1h 1d" },
 	{ &relay,
 	  "host smtp.gmail.com[192.0.2.1]:587 said: 454 4.7.0 Too many login attempts, please try again later. - gsmtp "
 	  "(in reply to AUTH command)",
@@ -72,7 +72,7 @@ static const struct {
 	{ &relay,
 	  "host smtp-relay.gmail.com[192.0.2.1]:25 said: 550 5.7.1 Daily SMTP relay limit exceeded for customer. - "
 	  "gsmtp (in reply to RCPT TO command)",
-	  "server pause 1h" },
+	  "server quota 1h 1d" },
 	/* Gmail, as the recipients' MX */
 	{ &direct,
 	  "host gmail-smtp-in.l.google.com[192.0.2.1]:25 said: 421 4.7.28 Gmail has detected an unusual rate of "
@@ -117,7 +117,7 @@ static const struct {
 	  "STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message due to a "
 	  "permanent exception with message The message can't be submitted because the sender's submission quota was "
 	  "exceeded. (in reply to end of DATA)",
-	  "server pause 1h" },
+	  "server quota 1h 1d" },
 	{ &relay,
 	  "host smtp.office365.com[192.0.2.1]:587 said: 550 5.1.8 Access denied, bad outbound sender. AS(42004) (in "
 	  "reply to end of DATA)",
@@ -169,11 +169,11 @@ static const struct {
 	{ &relay,
 	  "host email-smtp.eu-west-1.amazonaws.com[192.0.2.1]:587 said: 454 Throttling failure: Maximum sending rate "
 	  "exceeded. (in reply to end of DATA)",
-	  "server pause 2s" },
+	  "server quota 2s 1s" },
 	{ &relay,
 	  "host email-smtp.eu-west-1.amazonaws.com[192.0.2.1]:587 said: 454 Throttling failure: Daily message quota "
 	  "exceeded. (in reply to end of DATA)",
-	  "server pause 1h" },
+	  "server quota 1h 1d" },
 	{ &relay,
 	  "host email-smtp.eu-west-1.amazonaws.com[192.0.2.1]:587 said: 554 Message rejected: Email address is not "
 	  "verified. The following identities failed the check in region EU-WEST-1: a@here.example (in reply to end of "
@@ -183,11 +183,11 @@ static const struct {
 	{ &relay,
 	  "host smtp.sendgrid.net[192.0.2.1]:587 said: 451 Authentication failed: Maximum credits exceeded (in reply "
 	  "to AUTH command)",
-	  "server pause 1h" },
+	  "server quota 1h" },
 	{ &relay,
 	  "host smtp.mailgun.org[192.0.2.1]:587 said: 421 Domain here.example is not allowed to send: recipient limit "
 	  "exceeded, try again after Sun, 22 Nov 2026 13:00:00 UTC (in reply to end of DATA)",
-	  "server pause 1h" },
+	  "server quota 1h" },
 	/* Exchange on site */
 	{ &relay,
 	  "host mail.corp.example[192.0.2.1]:25 said: 421 4.3.2 The maximum number of concurrent connections has "
@@ -275,15 +275,47 @@ static const struct {
 	{ &relay,
 	  "host mail.host.example[192.0.2.1]:587 said: 550 Domain here.example has exceeded the max emails per hour "
 	  "(500/500 (100%)) allowed. Message discarded. (in reply to RCPT TO command)",
-	  "server pause 15m" },
+	  "server quota 15m 1h" },
 	{ &relay,
 	  "host mail.host.example[192.0.2.1]:587 said: 550 5.7.1 You have exceeded your daily sending limit (in reply "
 	  "to RCPT TO command)",
-	  "server pause 1h" },
+	  "server quota 1h 1d" },
 	{ &relay,
 	  "host mail.host.example[192.0.2.1]:587 said: 452 4.5.3 Your hourly message limit has been reached (in reply "
 	  "to MAIL FROM command)",
-	  "server pause 1h" },
+	  "server quota 15m 1h" },
+	{ &relay,
+	  "host mail.host.example[192.0.2.1]:587 said: 550 Domain here.example has exceeded the max defers and "
+	  "failures "
+	  "per hour (5/5 (100%)) allowed. Message discarded. (in reply to RCPT TO command)",
+	  "server pause 15m" },
+	{ &relay,
+	  "host smtp.strato.example[192.0.2.1]:465 said: 451 4.7.1 Sending limit exceeded, please try again later (in "
+	  "reply to MAIL FROM command)",
+	  "server quota 1h" },
+	{ &relay,
+	  "host smtp.zoho.example[192.0.2.1]:587 said: 550 5.4.6 Unusual sending activity detected. Outgoing limit "
+	  "exceeded (in reply to end of DATA)",
+	  "server quota 1h" },
+	{ &relay,
+	  "host out.fastmail.example[192.0.2.1]:465 said: 421 4.7.1 You have reached the monthly sending limit of your "
+	  "plan (in reply to end of DATA)",
+	  "server quota 1h 30d" },
+	{ &relay,
+	  "host mail.corp.example[192.0.2.1]:587 said: 550 5.4.5 Recipients of this day are used up (in reply to RCPT "
+	  "TO "
+	  "command)",
+	  "server quota 1h" },
+	/* a recipient's mailbox has quotas as well: those are not ours */
+	{ &relay,
+	  "host mail.host.example[192.0.2.1]:587 said: 552 5.2.2 <b@there.example>: user is over quota (in reply to "
+	  "RCPT "
+	  "TO command)",
+	  "" },
+	{ &direct,
+	  "host mx.there.example[192.0.2.1]:25 said: 550 5.4.5 You have exceeded your daily sending limit (in reply to "
+	  "RCPT TO command)",
+	  "" },
 	/* qmail and its spam filters */
 	{ &direct,
 	  "host mx.there.example[192.0.2.1]:25 said: 553 sorry, that domain isn't in my list of allowed rcpthosts "
@@ -371,8 +403,17 @@ static const struct {
 	{ "strange deed", "code 450 -> site bounce\n",
 	  "f:1: ->: \"site bounce\" cannot be done; use recipient or message with bounce, retry [TIME|greylist] or "
 	  "next, "
-	  "connection reconnect, site or server with fewer or pause TIME" },
+	  "connection reconnect, site or server with fewer or pause TIME, server quota TIME [WINDOW]" },
 	{ "pause without time", "\ncode 450 -> site pause\n", "f:2: pause: needs a duration behind it, such as 10m" },
+	{ "quota without time", "-> server quota\n", "f:1: quota: needs a duration behind it, such as 10m" },
+	{ "windows", "-> server quota 1h\n-> server quota 1h month\n-> server quota 1h 15m\n", "" },
+	{ "no window", "-> server quota 1h daily\n",
+	  "f:1: quota: \"daily\" is no window; use second, minute, hour, day, week, month or a duration" },
+	{ "quota of a site", "-> site quota 1h\n",
+	  "f:1: ->: \"site quota\" cannot be done; use recipient or message with bounce, retry [TIME|greylist] or "
+	  "next, connection reconnect, site or server with fewer or pause TIME, server quota TIME [WINDOW]" },
+	{ "behind the window", "-> server quota 1h day month\n",
+	  "f:1: ->: \"month\" is too much: a rule does one thing" },
 	{ "bad time", "code 450 -> site pause 10\n", "f:1: pause: \"10\" is no duration from 1s to 30d, such as 10m" },
 	{ "time where none goes", "code 450 -> site fewer 10m\n", "f:1: fewer: takes nothing behind it, not \"10m\"" },
 	{ "too many deeds", "code 450 -> site pause 10m fewer\n",
