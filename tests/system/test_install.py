@@ -1,6 +1,8 @@
 """`make install` into a folder of its own; then, as root, what each process of the installed tree really holds."""
 import os
 import re
+import shlex
+import shutil
 import stat
 import subprocess
 
@@ -53,6 +55,18 @@ def test_everything_is_where_the_interface_says(tree):
     assert "u postern " in (base / "lib/sysusers.d/postern.conf").read_text()
     assert "/var/spool/postern" in (base / "lib/tmpfiles.d/postern.conf").read_text()
     assert (tree / "etc/postern/postern.conf").read_text() == (ROOT / "conf/postern.conf").read_text()
+
+
+@ROOT_ONLY
+def test_systemd_makes_the_users(tree):
+    """passwd(5) has no room for a colon in a user's description; systemd-sysusers leaves such a user out."""
+    lines = [shlex.split(line, comments=True) for line in (install(tree) / "lib/sysusers.d/postern.conf").read_text().splitlines()]
+    assert {(kind, name) for kind, name, *_ in filter(None, lines)} == {("u", "postern"), ("u", "postern-smtp"), ("g", "postern-drop")}
+    assert not any(":" in field for line in lines for field in line)
+    if shutil.which("systemd-sysusers"):
+        (tree / "etc").mkdir(exist_ok=True)
+        subprocess.run(["systemd-sysusers", f"--root={tree}", "postern.conf"], check=True)
+        assert re.findall(r"^postern[^:]*", (tree / "etc/passwd").read_text(), re.M) == ["postern", "postern-smtp"]
 
 
 def test_installing_again_keeps_the_configuration(tree):
