@@ -7,6 +7,7 @@
 #include "scheduler/job.h"
 #include "scheduler/pause.h"
 #include "scheduler/permit.h"
+#include "scheduler/slots.h"
 #include "scheduler/target.h"
 #include <stdlib.h>
 
@@ -249,49 +250,6 @@ void dispatch_release_blamed(struct scheduler *s, uint32_t blame)
 
 /* --- lanes into sessions --- */
 
-static void want_slot(struct scheduler *s, struct lane *l)
-{
-	struct server_state *server = &s->server[l->server];
-
-	if (l->is_wanting)
-		return;
-	l->is_wanting = true;
-	if (server->wanting) {
-		l->next_wanting = server->wanting;
-		l->prev_wanting = server->wanting->prev_wanting;
-		l->prev_wanting->next_wanting = l->next_wanting->prev_wanting = l;
-	} else {
-		l->next_wanting = l->prev_wanting = l;
-		server->wanting = l;
-	}
-}
-
-static void forget_wanting(struct scheduler *s, struct lane *l)
-{
-	struct server_state *server = &s->server[l->server];
-
-	if (l->next_wanting == l) {
-		server->wanting = NULL;
-	} else {
-		l->prev_wanting->next_wanting = l->next_wanting;
-		l->next_wanting->prev_wanting = l->prev_wanting;
-		if (server->wanting == l)
-			server->wanting = l->next_wanting;
-	}
-	l->is_wanting = false;
-	l->next_wanting = l->prev_wanting = NULL;
-}
-
-void dispatch_slot_free(struct scheduler *s, unsigned server)
-{
-	struct lane *l = s->server[server].wanting;
-
-	if (!l)
-		return;
-	forget_wanting(s, l);
-	lane_mark_dirty(s, l);
-}
-
 static void mark_if_of_server(void *arg, struct table_node *node)
 {
 	struct scheduler *s = ((void **)arg)[0];
@@ -388,17 +346,11 @@ static bool lane_hosts(struct scheduler *s, struct lane *l, struct slice *hosts)
 
 static bool open_one(struct scheduler *s, struct lane *l)
 {
-	struct server_state *server = &s->server[l->server];
 	struct slice hosts;
 
 	if (l->sessions >= lane_limit(s, l) || l->connecting >= l->ready_count)
 		return false;
-	if (server->connections >= lane_server(s, l)->max_connections) {
-		want_slot(s, l);
-		session_hang_up_idle(s, l->server);
-		return false;
-	}
-	return lane_hosts(s, l, &hosts) && session_open(s, l, hosts);
+	return slots_ask(s, l) && lane_hosts(s, l, &hosts) && session_open(s, l, hosts);
 }
 
 static unsigned rcpts_max(const struct scheduler *s, entry_index i)
@@ -431,13 +383,6 @@ static bool give_one(struct scheduler *s, struct lane *l, struct session *sessio
 	job->record->held_s += held_s;
 	session_deliver(s, session, job);
 	return true;
-}
-
-/* What the lane was offered and did not take is the next one's. Each that is asked leaves the ring, so this ends. */
-static void pass_slot_on(struct scheduler *s, unsigned server)
-{
-	if (s->server[server].connections < s->conf->server[server].max_connections)
-		dispatch_slot_free(s, server);
 }
 
 /* Puts to sleep what has no permit. False: nothing else is left. */
@@ -481,12 +426,13 @@ void dispatch_turn(struct scheduler *s)
 	while (s->dirty_lanes) {
 		struct lane *l = s->dirty_lanes;
 		unsigned server = l->server;
+		const struct conf_destination *destination = l->destination;
 
 		s->dirty_lanes = l->next_dirty;
 		l->is_dirty = false;
 		pump(s, l);
 		lane_collect(s, l);
-		pass_slot_on(s, server);
+		slots_pass_on(s, server, destination);
 	}
 	set_due_timer(s);
 }

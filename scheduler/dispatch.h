@@ -9,8 +9,6 @@ void dispatch_entry(struct scheduler *s, entry_index i);
 void dispatch_route(struct scheduler *s, entry_index i);
 /* A lane recovered: everything that waits because of it is due now. */
 void dispatch_release_blamed(struct scheduler *s, uint32_t blame);
-/* A connection of this server ended: another lane may have its slot. */
-void dispatch_slot_free(struct scheduler *s, unsigned server);
 /* All lanes of a server: permits came, addresses came. */
 void dispatch_server_changed(struct scheduler *s, unsigned server);
 /* A worker came, or its pipe has room again: every lane with mail may try. */

@@ -5,6 +5,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/permit.h"
 #include "scheduler/session.h"
+#include "scheduler/slots.h"
 #include "scheduler/stepwise.h"
 #include "scheduler/verdict.h"
 #include <stdlib.h>
@@ -16,8 +17,7 @@ enum {
 		8, /* every eighth pick goes to a lower priority that waits, every eighth of them to the lowest */
 	FRUITLESS_MAX = 3,
 	LANES_REMEMBERED_MAX = 20000, /* lanes without mail */
-	THROTTLE_ROUND_MS = 1000,     /* answers to one burst count once */
-	GROWTH_PAUSE_MS = 30000       /* after a server asked for less */
+	THROTTLE_ROUND_MS = 1000      /* answers to one burst count once */
 };
 
 static uint64_t lane_hash(unsigned server, uint64_t site)
@@ -79,12 +79,12 @@ static bool is_worth_remembering(const struct scheduler *s, const struct lane *l
 {
 	return s->lanes.count <= LANES_REMEMBERED_MAX &&
 	       (l->state != LANE_UP || l->fruitless > 0 || stepwise_is_in_doubt(l) ||
-		(l->throttled.ms && clock_mono().ms < l->throttled.ms + GROWTH_PAUSE_MS));
+		(l->throttled.ms && clock_mono().ms < l->throttled.ms + LANE_GROWTH_PAUSE_MS));
 }
 
 void lane_collect(struct scheduler *s, struct lane *l)
 {
-	if (l->ready_count || l->asleep_count || l->sessions || l->is_dirty || l->is_wanting ||
+	if (l->ready_count || l->asleep_count || l->sessions || l->is_dirty || l->waits_for ||
 	    is_worth_remembering(s, l))
 		return;
 	table_remove(&s->lanes, &l->node);
@@ -389,7 +389,8 @@ void lane_on_success(struct scheduler *s, struct lane *l)
 	unsigned most = lane_server(s, l)->max_connections;
 
 	lane_on_answer(s, l);
-	if (l->throttled.ms && clock_mono().ms < l->throttled.ms + GROWTH_PAUSE_MS)
+	slots_on_success(s, l->server);
+	if (l->throttled.ms && clock_mono().ms < l->throttled.ms + LANE_GROWTH_PAUSE_MS)
 		return;
 	/* One more for every good answer while it is small, then one more a round. */
 	l->window += l->window < 10 && !l->is_stepping ? 1 : 1 / l->window;

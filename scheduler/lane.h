@@ -8,6 +8,8 @@
 #define SCHEDULER_LANE_H
 #include "scheduler/scheduler.h"
 
+enum { LANE_GROWTH_PAUSE_MS = 30000 }; /* after a server asked for less */
+
 enum lane_state { LANE_UP, LANE_DOWN, LANE_PROBING };
 
 /* Entries of one sender that are ready in a lane; senders take turns. */
@@ -48,7 +50,8 @@ struct lane {
 	uint64_t hosts_key;           /* of its MX set, the same in every process; 0: not needed so far */
 	struct wall stepwise_until;   /* no PIPELINING; see stepwise.h */
 	struct mono broken_flight_at; /* when a session ended with a part of a flight unanswered; 0: none did */
-	bool is_dirty, is_wanting;
+	bool is_dirty;
+	struct slots *waits_for; /* a connection of these; NULL: it does not */
 	struct lane *next_dirty, *next_wanting, *prev_wanting;
 };
 

@@ -408,7 +408,7 @@ static void put_server(struct buf *out, struct scheduler *s, unsigned i, const s
 	json_put_member(out, "state", slice_of(name));
 	json_put_member(out, "reason", buf_slice(&reason));
 	buf_release(&reason);
-	json_put_member_u64(out, "connections", state->connections);
+	json_put_member_u64(out, "connections", state->slots.connections);
 	json_put_member_u64(out, "sent", state->count.sent);
 	json_put_member_u64(out, "deferred", state->count.deferred);
 	json_put_member_u64(out, "bounced", state->count.bounced);

@@ -4,6 +4,7 @@
 #include "scheduler/gate.h"
 #include "scheduler/limits.h"
 #include "scheduler/pause.h"
+#include "scheduler/slots.h"
 
 const struct reply_rule *react_find(const struct scheduler *s, unsigned server, unsigned code, struct slice dsn,
 				    struct slice text)
@@ -45,6 +46,17 @@ static void pause_server(struct scheduler *s, unsigned server, const struct repl
 		limits_fill(s, server, rule->window_ms);
 }
 
+/* A relay has one lane. False: there is only one connection. */
+static bool use_fewer(struct scheduler *s, const struct reply_rule *rule, struct lane *l)
+{
+	if (rule->scope == REPLY_SERVER && lane_server(s, l)->method == METHOD_DIRECT)
+		return slots_use_fewer(s, l->server);
+	if (l->sessions < 2)
+		return false;
+	lane_use_fewer(s, l);
+	return true;
+}
+
 bool react_to_reply(struct scheduler *s, const struct reply_rule *rule, struct session *session, unsigned server,
 		    struct slice text)
 {
@@ -59,9 +71,8 @@ bool react_to_reply(struct scheduler *s, const struct reply_rule *rule, struct s
 		session_hang_up(s, session);
 		return true;
 	case REPLY_FEWER:
-		if (!l || l->sessions < 2)
+		if (!l || !use_fewer(s, rule, l))
 			return false;
-		lane_use_fewer(s, l);
 		session_hang_up(s, session);
 		return true;
 	case REPLY_PAUSE:
@@ -86,10 +97,7 @@ bool react_to_session(struct scheduler *s, const struct reply_rule *rule, struct
 	switch (rule->action) {
 	case REPLY_FEWER:
 	case REPLY_RECONNECT:
-		if (l->sessions < 2)
-			return false;
-		lane_use_fewer(s, l);
-		return true;
+		return use_fewer(s, rule, l);
 	case REPLY_PAUSE:
 	case REPLY_QUOTA:
 		if (rule->scope == REPLY_SERVER)

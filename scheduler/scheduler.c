@@ -30,6 +30,7 @@
 #include "scheduler/permit.h"
 #include "scheduler/refusal.h"
 #include "scheduler/session.h"
+#include "scheduler/slots.h"
 #include "scheduler/stepwise.h"
 #include "scheduler/target.h"
 #include <stdlib.h>
@@ -352,6 +353,7 @@ static void make_tables(struct scheduler *s)
 	table_init(&s->sender_queues);
 	table_init(&s->purses);
 	s->server = xcalloc(s->conf->server_count + 1, sizeof(*s->server));
+	slots_init(s);
 	s->next_session = proc_generation(s->proc) << 16;
 	s->next_request = proc_generation(s->proc) << 16;
 	s->due_timer = loop_timer_new(s->loop, do_nothing, s);

@@ -25,12 +25,19 @@ struct counters {
 	uint64_t sent, deferred, bounced;
 };
 
+/* Connections that lanes share; see slots.h. */
+struct slots {
+	unsigned connections, most; /* most 0: as many as there may be otherwise */
+	double window;              /* fewer, since the server asked for it; 0: it did not */
+	struct mono throttled;      /* when it did */
+	struct lane *wanting;       /* ring of lanes with mail that wait for one */
+};
+
 /* What we know of a way out; by index of conf.server. */
 struct server_state {
-	unsigned connections; /* sessions of all its lanes, connecting and closing ones included */
-	unsigned waiting;     /* entries in the ready lists of its lanes */
+	struct slots slots;
+	unsigned waiting; /* entries in the ready lists of its lanes */
 	struct counters count;
-	struct lane *wanting;    /* ring of lanes with mail that wait for a connection slot */
 	uint32_t hold_counter_s; /* how long it was held back in all, but for limits: age that does not count */
 	struct mono held_since;  /* while anything does: a pause */
 	unsigned holds;
@@ -116,6 +123,7 @@ struct scheduler {
 	unsigned worker_count, syncing_count;
 	struct worker *worker;
 	struct server_state *server; /* one more than configured: sessions of servers that are not any more */
+	struct slots *destination;   /* by index of conf.destination */
 	struct counters total;
 	uint64_t accepted_count, expired_count, deleted_count, incoming_count;
 	struct wall since;

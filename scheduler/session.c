@@ -8,6 +8,7 @@
 #include "scheduler/outcome.h"
 #include "scheduler/react.h"
 #include "scheduler/refusal.h"
+#include "scheduler/slots.h"
 #include "scheduler/stepwise.h"
 #include <stdlib.h>
 
@@ -72,19 +73,21 @@ static void on_idle(void *arg)
 		session_hang_up(session->owner, session);
 }
 
-static struct session *session_add(struct scheduler *s, struct worker *w, uint32_t id, unsigned server)
+static struct session *session_add(struct scheduler *s, struct worker *w, uint32_t id, unsigned server,
+				   const struct conf_destination *destination)
 {
 	struct session *session = xcalloc(1, sizeof(*session));
 
 	session->id = id;
 	session->server = server;
+	session->destination = destination;
 	session->worker = w;
 	session->owner = s;
 	session->opened = clock_mono();
 	session->idle = loop_timer_new(s->loop, on_idle, session);
 	table_add(&s->sessions, &session->node, id_hash(id));
 	w->sessions++;
-	s->server[server].connections++;
+	slots_take(s, server, destination);
 	return session;
 }
 
@@ -101,7 +104,7 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	do
 		s->next_session++;
 	while (s->next_session == 0 || session_find(s, s->next_session));
-	session = session_add(s, w, s->next_session, l->server);
+	session = session_add(s, w, s->next_session, l->server, l->destination);
 	session->lane = l;
 	session->next = l->session;
 	if (l->session)
@@ -132,7 +135,7 @@ static unsigned session_quota(const struct scheduler *s, const struct session *s
 		every = d->reconnect_every;
 	if (session->mail_limit && session->mail_limit < every)
 		every = session->mail_limit;
-	if (!s->server[session->server].wanting || s->conf->server[session->server].method != METHOD_DIRECT)
+	if (!slots_are_wanted(s, session->server, d) || s->conf->server[session->server].method != METHOD_DIRECT)
 		return every;
 	turn = session->lane->sessions > 1 ? TURN_OF_MANY : TURN_OF_ONE;
 	return turn < every ? turn : every;
@@ -257,7 +260,8 @@ void session_hang_up(struct scheduler *s, struct session *session)
 }
 
 struct idle_search {
-	unsigned server;
+	const struct scheduler *s;
+	const struct slots *slots;
 	struct session *found;
 };
 
@@ -266,19 +270,18 @@ static void look_for_idle(void *arg, struct table_node *node)
 	struct idle_search *search = arg;
 	struct session *session = TABLE_OBJECT(node, struct session, node);
 
-	if (session->server == search->server && session->state == SESSION_UP && session->in_flight == 0 &&
-	    session->lane->ready_count == 0)
+	if (session->state == SESSION_UP && session->in_flight == 0 && session->lane->ready_count == 0 &&
+	    slots_include(search->s, search->slots, session->server, session->destination))
 		search->found = session;
 }
 
-bool session_hang_up_idle(struct scheduler *s, unsigned server)
+void session_hang_up_idle(struct scheduler *s, const struct slots *slots)
 {
-	struct idle_search search = { server, NULL };
+	struct idle_search search = { s, slots, NULL };
 
 	table_each(&s->sessions, look_for_idle, &search);
 	if (search.found)
 		session_hang_up(s, search.found);
-	return search.found != NULL;
 }
 
 void session_on_progress(struct scheduler *s, struct session *session)
@@ -331,8 +334,7 @@ static void session_remove(struct scheduler *s, struct session *session)
 		lane_mark_dirty(s, l);
 	}
 	session->worker->sessions--;
-	s->server[session->server].connections--;
-	dispatch_slot_free(s, session->server);
+	slots_give_back(s, session->server, session->destination);
 	table_remove(&s->sessions, &session->node);
 	loop_timer_free(&session->idle);
 	free(session);
@@ -424,7 +426,7 @@ void session_foreign(struct scheduler *s, struct worker *w, uint32_t id, unsigne
 	struct session *session = session_find(s, id);
 
 	if (!session)
-		session = session_add(s, w, id, server);
+		session = session_add(s, w, id, server, NULL);
 	if (session->state == SESSION_FOREIGN)
 		return;
 	session->state = SESSION_FOREIGN;

@@ -16,7 +16,8 @@ struct session {
 	enum session_state state;
 	unsigned server;
 	struct worker *worker;
-	struct lane *lane;           /* NULL: foreign */
+	struct lane *lane; /* NULL: foreign */
+	const struct conf_destination *destination;
 	struct session *next, *prev; /* of the lane */
 	struct job *jobs;            /* list, oldest first */
 	struct job *last_job;
@@ -44,8 +45,8 @@ void session_deliver(struct scheduler *s, struct session *session, struct job *j
 /* The job is the session's from now on. */
 void session_attach(struct session *session, struct job *job);
 void session_hang_up(struct scheduler *s, struct session *session);
-/* Of any lane of this server, an idle one, to make room for another lane; false when none is idle. */
-bool session_hang_up_idle(struct scheduler *s, unsigned server);
+/* One of these that is idle, if any, to make room for another lane. */
+void session_hang_up_idle(struct scheduler *s, const struct slots *slots);
 /* The job leaves its session: answered, or handed back. */
 void session_forget_job(struct scheduler *s, struct job *job);
 void session_on_up(struct scheduler *s, struct worker *w, const struct msg_session_up *m);

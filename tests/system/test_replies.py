@@ -9,6 +9,7 @@ from fake_smtp import Server
 from harness import wait_until
 
 RETRY = 'retry { after = { "1h" } }\n'
+SITES = [f"d{i}.example" for i in range(4)]
 
 
 @pytest.fixture
@@ -188,6 +189,38 @@ def test_too_many_connections_means_fewer(mta, fake):
     server = fake(script)
     mta.start(RETRY + relay(server))
     mta.drop_many(40, letter)
+    server.wait(40)
+    mta.wait_empty()
+    assert not mta.grep("status=(deferred|bounced)"), "not an attempt"
+    assert state["refused"] < 10, state
+
+
+def test_server_fewer_is_about_all_sites_of_a_direct_server(mta, fake, zone):
+    """Four sites at an address that takes two connections: each has one at first."""
+    state = {"open": 0, "refused": 0}
+    lock = threading.Lock()
+
+    def script(s):
+        with lock:
+            state["open"] += 1
+            is_too_many = state["open"] > 2
+        try:
+            if is_too_many:
+                state["refused"] += 1
+                s.say("421 4.3.2 enough connections")
+                return
+            s.say("220 fake.example ESMTP")
+            s.serve(dot=lambda _: s.pause(0.05))
+        finally:
+            with lock:
+                state["open"] -= 1
+    server = fake(script)
+    mta.start(RETRY + zone({f"{name} MX": [f"10 mx.{name}"] for name in SITES} | {f"mx.{name} A": [server.address] for name in SITES}) +
+              rules(mta, 'code 421 text "enough connections" -> server fewer\n') +
+              'server "direct" { method = direct port = 2525 tls = none deny-addresses = {} max-connections-per-destination = 1 }\n')
+    for i in range(10):
+        for name in SITES:
+            mta.drop(letter(f"{i}{name}", f"b@{name}"))
     server.wait(40)
     mta.wait_empty()
     assert not mta.grep("status=(deferred|bounced)"), "not an attempt"
