@@ -5,6 +5,7 @@ The short form runs in `make check`; `make soak` (POSTERN_SOAK=1) runs 5,000 mes
 import os
 import random
 import re
+import signal
 import threading
 import time
 
@@ -108,6 +109,35 @@ def queue_id_of(mta, number):
     """The queue id of message `number`, from the line of its delivery."""
     line = mta.grep(rf"to=<u{number}@d\d+\.example>")[-1]
     return re.search(r"\]: (\w+): to=", line)[1]
+
+
+@pytest.mark.parametrize("victim", ["smtpout", "scheduler"])
+def test_connections_are_counted_through_kills(mta, sink, zone, victim):
+    """max-connections and reconnect-every, counted where they arrive: by a relay, and by MX hosts that are one site.
+
+    After the death of a scheduler the sites of the connections that it leaves behind are not known, only their server."""
+    mta.allow = [r"signal 9"]
+    count, kills = (5000, 40) if SOAK else (450, 5)
+    relay, site = sink("-c", "-d", "40"), sink("-c", "-d", "40")
+    records = {f"d{i}.example MX": ["10 mx.example"] for i in range(20)} | {"mx.example A": [site.address]}
+    most = "max-connections-per-destination = 3" if victim == "smtpout" else "max-connections = 3"
+    excluded = ", ".join(f'"d{i}.example"' for i in range(20) if i % 3)
+    mta.configure(CONF.replace("workers = 2", "workers = 3") + zone(records) +
+                  f'server "direct" {{ method = direct port = 2525 deny-addresses = {{}} {most} reconnect-every = 9 '
+                  f'exclude-domains = {{ {excluded} }} }}\n' + relay.relay("relay", "max-connections = 7 reconnect-every = 8"))
+    mta.start()
+    mta.drop_many(count, letter)
+    for done in range(1, kills + 1):
+        wait_until(lambda: relay.count() + site.count() >= count * done / (kills + 2), 60)
+        pid = random.choice(list(wait_until(lambda: mta.pids(victim))))
+        os.kill(pid, signal.SIGKILL)
+    outcome(mta, (relay, site), count)
+    mta.stop()
+    for one, open_at_once, messages in ((relay, 7, 8), (site, 3, 9)):
+        one.stop()
+        most_open = int(re.search(r"most_open=(\d+)", one.output.read_text())[1])
+        assert most_open == open_at_once, f"{most_open} connections at once where {open_at_once} are allowed"
+        assert max(int(row["transaction"]) for row in one.ledger()) == messages
 
 
 def test_kill_master(mta, sink, zone):

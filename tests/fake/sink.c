@@ -3,7 +3,7 @@
  * One epoll loop, no TLS. Strict where it matters to a client: only CRLF "." CRLF ends a message, dots are unstuffed
  * exactly, bare CR and LF are counted. It can refuse recipients by pattern, and be broken as a whole after a number of
  * messages or by signal: SIGUSR1 breaks it, SIGUSR2 mends it, SIGTERM ends it. At its end it prints one line:
- * messages=N recipients=N sessions=N bytes=N bare=N first_ms=T last_ms=T (CLOCK_MONOTONIC).
+ * messages=N recipients=N sessions=N bytes=N bare=N first_ms=T last_ms=T (CLOCK_MONOTONIC), and with -c most_open=N.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -57,8 +57,8 @@ struct session {
 	size_t head_len;
 	uint64_t bytes;
 	unsigned bare;
-	int64_t due_ms; /* when the delayed reply goes out */
-	struct session *next_waiting;
+	int64_t due_ms;                                      /* when the delayed reply goes out */
+	struct session *next_waiting, *next_open, **open_at; /* open_at: what points to this one */
 };
 
 static struct {
@@ -72,11 +72,11 @@ static struct {
 	unsigned delay_ms;
 	uint64_t break_after, quit_after;
 	enum breakage breakage;
-	bool is_broken, may_pipeline;
-	struct session *waiting_first, **waiting_last;
+	bool is_broken, may_pipeline, counts_open;
+	struct session *waiting_first, **waiting_last, *first_open;
 	struct text ledger_text;
 	uint64_t messages, recipients, bytes, bare;
-	unsigned sessions;
+	unsigned sessions, most_open;
 	int64_t first_ms, last_ms;
 } sink = { .ledger = -1, .record_dir = -1, .id_header = "Message-ID", .may_pipeline = true };
 
@@ -180,9 +180,32 @@ static void session_free(struct session *s)
 		fclose(s->record);
 		unlinkat(sink.record_dir, s->record_name, 0);
 	}
+	*s->open_at = s->next_open;
+	if (s->next_open != NULL)
+		s->next_open->open_at = s->open_at;
 	close(s->fd);
 	free(s->output.ptr), free(s->helo.ptr), free(s->mail.ptr), free(s->rcpts.ptr);
 	free(s);
+}
+
+/*
+ * Connections that the other side has not closed: a killed client's are in CLOSE_WAIT, or reset, before anybody can
+ * learn of its death, however long it takes us to read their end. Called with a new one: those counted were open beside
+ * it.
+ */
+static void count_open(void)
+{
+	unsigned count = 0;
+
+	for (struct session *s = sink.first_open; s != NULL; s = s->next_open) {
+		struct tcp_info info;
+		socklen_t len = sizeof(info);
+
+		if (getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state == TCP_ESTABLISHED)
+			count++;
+	}
+	if (count > sink.most_open)
+		sink.most_open = count;
 }
 
 static void session_accept(struct listener *l)
@@ -196,6 +219,13 @@ static void session_accept(struct listener *l)
 		s->listener = l;
 		s->fd = fd;
 		s->number = ++sink.sessions;
+		s->next_open = sink.first_open;
+		if (s->next_open != NULL)
+			s->next_open->open_at = &s->next_open;
+		s->open_at = &sink.first_open;
+		sink.first_open = s;
+		if (sink.counts_open)
+			count_open();
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		struct epoll_event e = { .events = EPOLLIN, .data.ptr = s };
 		epoll_ctl(sink.epoll, EPOLL_CTL_ADD, fd, &e);
@@ -643,6 +673,7 @@ static const char USAGE[] =
 	"  -n N              be broken after N messages\n"
 	"  -m HOW            broken is: tempfail (451 to MAIL), refuse (not listening), bye (421), drop (close)\n"
 	"  -P                no PIPELINING\n"
+	"  -c                count how many connections are open at once\n"
 	"  -q N              end after N messages\n";
 
 int main(int argc, char **argv)
@@ -651,7 +682,7 @@ int main(int argc, char **argv)
 	int c;
 
 	sink.waiting_last = &sink.waiting_first;
-	while ((c = getopt(argc, argv, "l:i:r:x:o:d:n:m:Pq:")) != -1) {
+	while ((c = getopt(argc, argv, "l:i:r:x:o:d:n:m:Pcq:")) != -1) {
 		switch (c) {
 		case 'l':
 			sink.ledger = open(optarg, O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0644);
@@ -682,6 +713,9 @@ int main(int argc, char **argv)
 		case 'P':
 			sink.may_pipeline = false;
 			break;
+		case 'c':
+			sink.counts_open = true;
+			break;
 		case 'q':
 			sink.quit_after = strtoull(optarg, NULL, 10);
 			break;
@@ -707,9 +741,12 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < sink.listener_count; i++)
 		listener_open(&sink.listeners[i]);
 	run(signals);
-	printf("messages=%llu recipients=%llu sessions=%u bytes=%llu bare=%llu first_ms=%lld last_ms=%lld\n",
+	printf("messages=%llu recipients=%llu sessions=%u bytes=%llu bare=%llu first_ms=%lld last_ms=%lld",
 	       (unsigned long long)sink.messages, (unsigned long long)sink.recipients, sink.sessions,
 	       (unsigned long long)sink.bytes, (unsigned long long)sink.bare, (long long)sink.first_ms,
 	       (long long)sink.last_ms);
+	if (sink.counts_open)
+		printf(" most_open=%u", sink.most_open);
+	putchar('\n');
 	return 0;
 }
