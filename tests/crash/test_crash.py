@@ -134,8 +134,7 @@ def test_connections_are_counted_through_kills(mta, sink, zone, victim):
     outcome(mta, (relay, site), count)
     mta.stop()
     for one, open_at_once, messages in ((relay, 7, 8), (site, 3, 9)):
-        one.stop()
-        most_open = int(re.search(r"most_open=(\d+)", one.output.read_text())[1])
+        most_open = one.most_open()
         assert most_open == open_at_once, f"{most_open} connections at once where {open_at_once} are allowed"
         assert max(int(row["transaction"]) for row in one.ledger()) == messages
 

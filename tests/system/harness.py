@@ -160,6 +160,11 @@ class Sink(Daemon):
                 found.append((envelope.decode(errors="surrogateescape").split("\n"), data))
         return found
 
+    def most_open(self):
+        """Ends it, and tells how many connections were open at once. Needs "-c"."""
+        self.stop()
+        return int(re.search(r"most_open=(\d+)", self.output.read_text())[1])
+
     def break_it(self):
         self.signal(signal.SIGUSR1)
 
