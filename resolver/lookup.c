@@ -1,5 +1,6 @@
 /* lookup.c - the requests of the scheduler. */
 #include "resolver/lookup.h"
+#include "lib/destination.h"
 #include "lib/idn.h"
 #include "lib/text.h"
 #include "resolver/doubt.h"
@@ -309,18 +310,6 @@ static void on_pause_over(void *arg)
 	go_on(l);
 }
 
-/* The port whose TLSA records matter to this server: those of MX hosts, and of a relay that is told to have them. */
-static unsigned tlsa_port(const struct conf *conf, const struct conf_server *server)
-{
-	bool is_direct = server->method == METHOD_DIRECT;
-	bool has_dane = server->tls == TLS_DANE || (server->tls == TLS_OPPORTUNISTIC && is_direct);
-
-	/* which domains a destination is about may hang on this very answer */
-	for (unsigned i = 0; i < conf->destination_count && is_direct; i++)
-		has_dane |= conf->destination[i].tls == TLS_DANE || conf->destination[i].tls == TLS_OPPORTUNISTIC;
-	return has_dane ? server->port : 0;
-}
-
 static void start(struct lookup *l)
 {
 	struct lookups *all = l->all;
@@ -330,8 +319,8 @@ static void start(struct lookup *l)
 	all->active_count++;
 	l->work = xcalloc(1, sizeof(*l->work));
 	l->work->pause = loop_timer_new(all->loop, on_pause_over, l);
-	mx_start(&l->work->search, l->kind, l->name, server->deny, server->deny_count, tlsa_port(all->conf, server),
-		 all->seed++);
+	mx_start(&l->work->search, l->kind, l->name, server->deny, server->deny_count,
+		 destination_tlsa_port(all->conf, server), all->seed++);
 	go_on(l);
 }
 

@@ -1,12 +1,11 @@
 /* target.c - cache of the resolver's answers, and the questions under way. */
 #include "scheduler/target.h"
-#include "lib/hosts.h"
+#include "lib/destination.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/lane.h"
 #include <stdlib.h>
-#include <strings.h>
 
 enum {
 	TTL_MIN_MS =
@@ -123,42 +122,15 @@ static enum target_state state_of(enum resolve_status status)
 	}
 }
 
-/* "*.google.com" covers what is below. */
-static bool mx_matches(const char *pattern, const char *host)
-{
-	size_t len = strlen(pattern), host_len = strlen(host);
-
-	if (pattern[0] != '*')
-		return strcasecmp(pattern, host) == 0;
-	return host_len > len - 1 && strcasecmp(host + host_len - (len - 1), pattern + 1) == 0;
-}
-
-static bool is_grouped_by(const struct conf_destination *d, const struct hosts *hosts)
-{
-	for (unsigned i = 0; i < d->mx.count; i++)
-		for (unsigned k = 0; k < hosts->count; k++)
-			if (mx_matches(d->mx.item[i], hosts->host[k].name))
-				return true;
-	return false;
-}
-
-/* A domain's own block beats one of MX hosts. Its mail then has a lane of its own, whoever else lives at its hosts. */
+/* A domain with a block of its own also has a lane of its own, whoever else lives at its hosts. */
 static void find_destination(struct target *t, const struct conf *conf, const struct hosts *hosts)
 {
-	t->destination = 0;
-	if (conf->server[t->server].method != METHOD_DIRECT)
-		return;
-	for (unsigned i = 0; i < conf->destination_count; i++) {
-		const struct conf_destination *d = &conf->destination[i];
+	bool is_direct = conf->server[t->server].method == METHOD_DIRECT;
+	const struct conf_destination *d = is_direct ? destination_find(conf, t->name, hosts) : NULL;
 
-		if (d->mx.count == 0 && strcasecmp(d->name, t->name) == 0) {
-			t->destination = (uint16_t)(i + 1);
-			t->site = (t->site ^ text_hash(t->name, strlen(t->name))) | 1;
-			return;
-		}
-		if (t->destination == 0 && is_grouped_by(d, hosts))
-			t->destination = (uint16_t)(i + 1);
-	}
+	t->destination = (uint16_t)(d ? d - conf->destination + 1 : 0);
+	if (d && d->mx.count == 0)
+		t->site = (t->site ^ text_hash(t->name, strlen(t->name))) | 1;
 }
 
 static void take_answer(struct target *t, const struct conf *conf, const struct msg_resolved *m)

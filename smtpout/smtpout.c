@@ -12,6 +12,7 @@
  * Limits:        WORKER_SESSIONS_MAX sessions, SESSION_QUEUE_MAX deliveries each, REPORT_KEPT_MAX reports not
  *                acknowledged; one timer and a few KiB per idle session, some 40 KiB more with TLS
  */
+#include "lib/destination.h"
 #include "lib/log.h"
 #include "lib/proc.h"
 #include "smtpout/pop_visit.h"
@@ -234,27 +235,12 @@ static struct tls_policy *load_policy(const struct conf_server *server)
 	return policy;
 }
 
-/* The highest level of TLS that a server has to be ready for: its own, or that of a destination. */
-static enum conf_tls highest_level(const struct conf *conf, const struct conf_server *server)
-{
-	enum conf_tls level = server->tls;
-
-	for (unsigned i = 0; i < conf->destination_count && server->method == METHOD_DIRECT; i++) {
-		enum conf_tls wanted = conf->destination[i].tls;
-
-		/* verify, because it needs the store of authorities, beats dane, which does not */
-		if (wanted != TLS_UNSET && level != TLS_VERIFY && (wanted > level || wanted == TLS_VERIFY))
-			level = wanted;
-	}
-	return level;
-}
-
 static void load_policies(struct smtpout *me, const struct conf *conf)
 {
 	for (unsigned i = 0; i < conf->server_count; i++) {
 		struct conf_server pop = pop_visit_server(&conf->server[i]), server = conf->server[i];
 
-		server.tls = highest_level(conf, &server);
+		server.tls = destination_highest_tls(conf, &server);
 		me->w.policy[i] = load_policy(&server);
 		if (conf->server[i].pop.is_set)
 			me->w.pop_policy[i] = load_policy(&pop);

@@ -25,6 +25,7 @@ struct probe {
 	struct loop *loop;
 	const struct conf *conf;
 	const struct conf_server *server;
+	enum conf_tls tls; /* the server's level, or that of the recipient's destination */
 	struct conf_server
 		pop; /* POP3 before SMTP as a server to connect to; its pop.is_set says whether there is any */
 	struct steps steps;

@@ -1,4 +1,5 @@
 /* probe_dns.c - whom to talk to: MX hosts or one host, with addresses, by the resolver's own search. */
+#include "lib/destination.h"
 #include "lib/idn.h"
 #include "resolver/mx.h"
 #include "tools/probe.h"
@@ -75,12 +76,11 @@ static uint64_t random_seed(void)
 static void run_search(struct probe *p, struct search *s, const struct conf_server *server, const char *name)
 {
 	bool is_direct = server->method == METHOD_DIRECT;
-	bool wants_tlsa = server->tls == TLS_DANE || (server->tls == TLS_OPPORTUNISTIC && is_direct);
 
 	s->probe = p;
 	s->pause = loop_timer_new(p->loop, on_pause_over, s);
 	mx_start(&s->mx, is_direct ? RESOLVE_MX : RESOLVE_HOST, name, server->deny, server->deny_count,
-		 wants_tlsa ? server->port : 0, random_seed());
+		 destination_tlsa_port(p->conf, server), random_seed());
 	go_on(s);
 	while (!s->is_over)
 		loop_run(p->loop);

@@ -1,4 +1,5 @@
 /* probe_open.c - all that a test needs from this machine, opened before the first byte from outside is read. */
+#include "lib/destination.h"
 #include "lib/jail.h"
 #include "lib/secret.h"
 #include "lib/text.h"
@@ -140,12 +141,14 @@ static int open_letter(struct probe *p)
 
 int probe_open(struct probe *p)
 {
+	struct conf_server server = *p->server;
 	int status = open_login(p);
 
+	server.tls = destination_highest_tls(p->conf, p->server);
 	if (status == 0)
 		status = open_pop(p);
 	if (status == 0)
-		status = open_policy(p, p->server, &p->policy);
+		status = open_policy(p, &server, &p->policy);
 	if (status == 0)
 		status = open_dns(p);
 	if (status == 0)

@@ -12,6 +12,7 @@
  * Limits     PROBE_WAIT_MAX_MS for each reply.
  */
 #include "lib/address.h"
+#include "lib/destination.h"
 #include "lib/idn.h"
 #include "lib/log.h"
 #include "lib/plan.h"
@@ -184,6 +185,27 @@ static void tell_of_rewriting(struct probe *p)
 	free(text);
 }
 
+/* One domain's own terms; which are the domain's may hang on its mail hosts. */
+static void apply_destination(struct probe *p)
+{
+	static const char *const WORDS[] = {
+		[TLS_NONE] = "none",       [TLS_OPPORTUNISTIC] = "opportunistic",
+		[TLS_REQUIRE] = "require", [TLS_VERIFY] = "verify",
+		[TLS_DANE] = "dane",
+	};
+	bool is_direct = p->server->method == METHOD_DIRECT;
+	const struct conf_destination *d = is_direct ? destination_find(p->conf, p->domain, &p->hosts) : NULL;
+	char *text;
+
+	p->tls = p->server->tls;
+	if (!d || d->tls == TLS_UNSET)
+		return;
+	p->tls = d->tls;
+	text = xasprintf("destination \"%s\" is about %s: tls = %s", d->name, p->domain, WORDS[d->tls]);
+	steps_put(&p->steps, STEP_OK, "settings", -1, text);
+	free(text);
+}
+
 static bool try_hosts(struct probe *p)
 {
 	bool may_go_on = true, is_done = false;
@@ -192,6 +214,7 @@ static bool try_hosts(struct probe *p)
 		return false;
 	if (!probe_find_hosts(p, p->server, &p->hosts))
 		return false;
+	apply_destination(p);
 	for (unsigned i = 0; i < p->hosts.count && may_go_on && !is_done; i++)
 		is_done = probe_smtp(p, &p->hosts.host[i], &may_go_on);
 	return is_done;

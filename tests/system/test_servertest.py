@@ -2,6 +2,7 @@
 import json
 import os
 import pwd
+import re
 import socket
 import subprocess
 import time
@@ -12,6 +13,7 @@ import harness
 import peers
 from fake_smtp import free_address
 from test_login import login_server, no_secret_anywhere, pki, secret  # noqa: F401 (fixtures)
+from test_tls import Pki, context, record, speaks_tls, tlsa
 
 FROM, TO = "a@here.example", "b@there.example"
 
@@ -118,6 +120,41 @@ def test_postfix_with_tls(try_it, peer, pki, zone):  # noqa: F811
     chain, trust, expiry = [row["text"] for row in rows if row["step"] == "certificate"]
     assert "for mx.peer.example; issued by CN=test-ca" in chain
     assert "vouches" in trust and "valid until" in expiry and "SHA-256 " in expiry and ("(29 days)" in expiry or "(30 days)" in expiry)
+
+
+def test_both_kinds_of_addresses(try_it, server, zone):
+    """IPv6 and IPv4 are tried at the same time, each is told, and the one that answers is used."""
+    here = server(address="::1", port=0)
+    dns = zone({"mx.example A": [free_address()], "mx.example AAAA": ["::1"]})
+    status, rows = try_it(dns + f'server "out" {{ host = "mx.example" port = {here.port} tls = none }}\n')
+    said = [row["text"] for row in rows if row["step"] == "DNS"]
+    tried = [row["result"] for row in rows if row["step"] == "connect" and "[::1]" in row["text"]]
+    assert status == 0 and len(here.wait(1)) == 1 and tried == ["ok"]
+    assert "::1" in said[0] and "127." in said[0]
+    assert any("Connection refused" in row["text"] for row in rows if row["step"] == "connect")
+
+
+@pytest.mark.parametrize("is_right", [True, False], ids=["right", "wrong"])
+def test_dane(try_it, peer, pki, is_right):  # noqa: F811
+    """Signed zones: the records are told of, and bind."""
+    postfix = peer(peers.Postfix, pki=pki)
+    shown = tlsa(pki[1:]) if is_right else (3, 1, 1, b"\1" * 32)
+    nsd = peer(peers.Nsd, ["there MX 10 mx", f"mx A {postfix.address}", record(shown).replace("mx.peer", "mx")])
+    status, rows = try_it(nsd.conf() + 'server "out" { method = direct port = 2525 deny-addresses = {} }\n')
+    assert "DNSSEC: signed; TLSA records (DANE)" in next(row["text"] for row in rows if row["step"] == "DNS")
+    if is_right:
+        assert status == 0 and "message" in steps(rows)
+    else:
+        assert (status, failure(rows)[0]) == (69, "TLS") and "matches no TLSA record of _2525._tcp.mx.example" in failure(rows)[1]
+        assert "its owner has to repair it" in failure(rows)[2]
+
+
+def test_expired_certificate(try_it, server, zone, tmp_path):
+    made = Pki(tmp_path)
+    there = server(speaks_tls, tls=context(made.issue("mx.example", by=made.ca, when="60 days ago")))
+    status, rows = try_it(zone({"mx.example A": [there.address]}) + f'server "out" {{ host = "mx.example" port = {there.port} '
+                          f'tls = verify tls-ca-file = "{made.ca[0]}" }}\n')
+    assert status == 69 and "expired on" in failure(rows)[1] and "must renew it" in failure(rows)[2]
 
 
 @pytest.mark.parametrize("mechanism", ["auto", "plain", "login", "cram-md5"])
@@ -258,6 +295,28 @@ def test_wrong_certificate(try_it, peer, pki, zone):  # noqa: F811
     # Where nothing has to be proved, it is said what verify would find.
     status, rows = try_it(server("smtp.isp.example", f'tls-ca-file = "{pki[0]}"').replace("verify", "require"))
     assert status == 0 and any("tls = verify would refuse it" in row["text"] for row in rows if row["step"] == "certificate")
+
+
+@pytest.mark.parametrize("server_level", ["none", "opportunistic"])
+@pytest.mark.parametrize("block, expected", [
+    ('destination "there.example" { tls = verify }', "is for mx.peer.example; expected mx.there.example"),
+    ('destination "group" { mx = { "*.there.example" } tls = require }', None),
+    ('destination "other.example" { tls = verify }', None),
+    ('destination "there.example" { tls = dane }', "TLS with DANE is required"),
+])
+def test_a_destinations_own_level(try_it, peer, pki, zone, server_level, block, expected):  # noqa: F811
+    """As mail would go: the domain's own block counts, or that of its mail hosts."""
+    postfix = peer(peers.Postfix, pki=pki)
+    dns = zone({"there.example MX": ["10 mx.there.example"], "mx.there.example A": [postfix.address]})
+    status, rows = try_it(dns + f'server "out" {{ method = direct port = 2525 deny-addresses = {{}} tls = {server_level} '
+                                f'tls-ca-file = "{pki[0]}" }}\n{block}\n')
+    said = [row["text"] for row in rows if row["step"] == "settings"]
+    is_about = "other" not in block
+    assert said == ([f'destination "{block.split(chr(34))[1]}" is about there.example: {re.search("tls = [a-z]+", block)[0]}'] if is_about else [])
+    if expected:
+        assert (status, failure(rows)[0]) == (69, "TLS") and expected in failure(rows)[1]
+    else:
+        assert status == 0 and ("TLS" in steps(rows)) == (is_about or server_level != "none")
 
 
 def test_no_tls_offered(try_it, server):
