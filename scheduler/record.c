@@ -299,7 +299,7 @@ uint8_t record_add_outcome(struct record *r, struct wall when, const char *serve
 
 	drop_unused_outcomes(r);
 	if (r->outcome_count >= ARRAY_LEN(r->outcome))
-		return r->outcome_count; /* cannot be: at most one per recipient is in use */
+		BUG("more outcomes in use than recipients");
 	o = &r->outcome[r->outcome_count++];
 	*o = (struct record_outcome){
 		.when = when,

@@ -63,7 +63,7 @@ struct record {
 	uint16_t rcpt_count;
 	struct record_rcpt rcpt[RECORD_RCPT_MAX];
 	uint8_t outcome_count;
-	struct record_outcome outcome[RECORD_RCPT_MAX];
+	struct record_outcome outcome[RECORD_RCPT_MAX + 1]; /* each recipient its own, and one that comes */
 };
 
 uint32_t record_sender_hash(struct slice sender); /* FNV-1a: the same in every process */

@@ -121,12 +121,39 @@ static void test_outcomes_are_reused(void **state)
 	record_free(&r);
 }
 
+/* Each recipient has been told something of its own, and one of them is told something else. */
+static void test_each_recipient_has_its_own_outcome(void **state)
+{
+	struct record *r = record_new();
+	char text[16];
+
+	(void)state;
+	r->sender = xstrdup("");
+	r->domain = xstrdup("there.example");
+	for (r->rcpt_count = 0; r->rcpt_count < RECORD_RCPT_MAX; r->rcpt_count++) {
+		struct record_rcpt *rcpt = &r->rcpt[r->rcpt_count];
+
+		*rcpt = (struct record_rcpt){ .index = r->rcpt_count,
+					      .state = RCPT_PENDING,
+					      .address = xstrdup("x@y") };
+		snprintf(text, sizeof(text), "no %u", r->rcpt_count);
+		rcpt->outcome = record_add_outcome(r, (struct wall){ 1 }, "isp", slice_of("h"), 450, slice_of("4.2.0"),
+						   slice_of(text));
+	}
+	r->rcpt[0].outcome = record_add_outcome(r, (struct wall){ 2 }, "isp", slice_of("h"), 550, slice_of("5.1.1"),
+						slice_of("unknown"));
+	assert_string_equal(r->outcome[r->rcpt[0].outcome - 1].text, "unknown");
+	assert_string_equal(r->outcome[r->rcpt[99].outcome - 1].text, "no 99");
+	record_free(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_damage_is_refused),
 		cmocka_unit_test(test_outcomes_are_reused),
+		cmocka_unit_test(test_each_recipient_has_its_own_outcome),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
