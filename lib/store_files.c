@@ -74,17 +74,21 @@ static int each_file(int dir_fd, int (*fn)(void *arg, int dir_fd, const char *na
 	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	int rc = 0;
+	int rc = 0, saved;
 
 	if (!dir) {
 		if (fd >= 0)
 			close(fd);
 		return -1;
 	}
-	while (rc == 0 && (e = readdir(dir)))
+	while (rc == 0 && (errno = 0, e = readdir(dir)))
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			rc = fn(arg, dir_fd, e->d_name);
+	if (rc == 0 && errno != 0)
+		rc = -1;
+	saved = errno;
 	closedir(dir);
+	errno = saved;
 	return rc;
 }
 

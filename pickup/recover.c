@@ -87,9 +87,14 @@ enum recover_result recover_step(struct recover *r, struct admit *a)
 			return result;
 	}
 	for (unsigned i = 0; i < STEP_ENTRIES && announce_room(a->announce) > 0; i++) {
-		const struct dirent *entry = readdir(r->folder);
+		const struct dirent *entry = (errno = 0, readdir(r->folder));
 		enum admit_result result;
 
+		if (!entry && errno != 0) {
+			log_error("cannot read all of incoming/: %s", strerror(errno));
+			recover_release(r);
+			return RECOVER_FATAL;
+		}
 		if (!entry) {
 			recover_release(r);
 			announce_flush(a->announce);

@@ -4,6 +4,7 @@
 #include "scheduler/events.h"
 #include "scheduler/finish.h"
 #include "scheduler/job.h"
+#include "scheduler/report.h"
 #include "scheduler/verdict.h"
 
 static int64_t age_ms(const struct record *r)
@@ -44,9 +45,9 @@ static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i,
 	r->due.ms = wall.ms + (int64_t)wait_ms;
 	for (unsigned k = 0; k < r->rcpt_count; k++)
 		r->rcpt[k].is_temporary_seen = false;
-	finish_tell_failed(s, r);
+	report_failed(s, r);
 	if (is_warning_due(s, r))
-		finish_warn(s, r);
+		report_delay(s, r);
 	job_record(s, r);
 	e->attempts = r->attempts;
 	e->flags &= (uint8_t) ~(ENTRY_TRIED | ENTRY_FORCED | ENTRY_GREYLISTED);
@@ -205,7 +206,7 @@ static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
 		finish_delivery(s, r, i);
 	} else if (is_warning_due(s, r)) {
 		say_why(r, why);
-		finish_warn(s, r);
+		report_delay(s, r);
 		job_record(s, r);
 	}
 	if (!is_over && (r->flags & RECORD_WARNED))

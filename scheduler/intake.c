@@ -500,8 +500,7 @@ void intake_split(struct scheduler *s, entry_index i)
 	qf.size_bytes = r->size_bytes;
 	moved_out(&gr, r);
 	result = put_groups(s, &gr, (uint16_t)(before + gr.count), r);
-	if (result != STORE_OK)
-		scheduler_fail(s, result, "splitting a delivery");
+	scheduler_must(s, result, "splitting a delivery");
 	for (unsigned k = 0; k < gr.count; k++) {
 		entry_index born =
 			intake_entry(s, gr.group[k].record, slice_of(gr.group[k].record->domain), &gr.group[k].plan);

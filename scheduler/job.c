@@ -66,10 +66,7 @@ entry_index job_end(struct scheduler *s, struct job *job, struct record **kept)
 
 void job_record(struct scheduler *s, const struct record *r)
 {
-	enum store_result result = journal_put(s->journal, r);
-
-	if (result != STORE_OK)
-		scheduler_fail(s, result, "recording an outcome");
+	scheduler_must(s, journal_put(s->journal, r), "recording an outcome");
 }
 
 unsigned job_rcpt_count(const struct job *job)

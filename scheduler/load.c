@@ -141,6 +141,7 @@ static bool walk(struct load *load, const char *path, bool is_incoming)
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	uint64_t id;
+	int error;
 
 	if (!dir) {
 		log_error("cannot read %s: %s", path, strerror(errno));
@@ -148,7 +149,7 @@ static bool walk(struct load *load, const char *path, bool is_incoming)
 			close(fd);
 		return false;
 	}
-	while ((entry = readdir(dir))) {
+	while (errno = 0, (entry = readdir(dir))) {
 		if (!spool_id_parse(slice_of(entry->d_name), &id))
 			continue;
 		if (id > load->s->last_id)
@@ -156,8 +157,11 @@ static bool walk(struct load *load, const char *path, bool is_incoming)
 		if (!is_incoming || is_complete(dirfd(dir), entry->d_name))
 			see_file(load, id, is_incoming);
 	}
+	error = errno;
 	closedir(dir);
-	return true;
+	if (error) /* what was not seen would be taken for removed */
+		log_error("cannot read all of %s: %s", path, strerror(error));
+	return error == 0;
 }
 
 static bool walk_queue(struct load *load)

@@ -38,15 +38,6 @@
 
 enum { SYNC_RETRY_MS = 2000 };
 
-void *array_add(void **array, unsigned *count, unsigned *room, size_t element_bytes)
-{
-	if (*count == *room) {
-		*room = *room ? *room * 2 : 16;
-		*array = xrealloc(*array, *room, element_bytes);
-	}
-	return (char *)*array + (size_t)(*count)++ * element_bytes;
-}
-
 void scheduler_fail(struct scheduler *s, enum store_result result, const char *doing)
 {
 	log_error("%s: %s", doing, result == STORE_FULL ? "no space left for the queue database" : store_error());

@@ -168,4 +168,10 @@ struct scheduler {
 void *array_add(void **array, unsigned *count, unsigned *room, size_t element_bytes);
 /* The process cannot go on (database): says why and ends it; master starts it again. */
 void scheduler_fail(struct scheduler *s, enum store_result result, const char *doing);
+/* What is not STORE_OK is such a case. */
+static inline void scheduler_must(struct scheduler *s, enum store_result result, const char *doing)
+{
+	if (result != STORE_OK)
+		scheduler_fail(s, result, doing);
+}
 #endif

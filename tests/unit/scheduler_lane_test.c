@@ -10,15 +10,6 @@
 #include <cmocka.h>
 
 /* What scheduler.c has for its modules. */
-void *array_add(void **array, unsigned *count, unsigned *room, size_t element_bytes)
-{
-	if (*count == *room) {
-		*room = *room ? *room * 2 : 16;
-		*array = xrealloc(*array, *room, element_bytes);
-	}
-	return (char *)*array + (size_t)(*count)++ * element_bytes;
-}
-
 void scheduler_fail(struct scheduler *s, enum store_result result, const char *doing)
 {
 	(void)s;
