@@ -3,10 +3,13 @@
 Levels of TLS against faults are in test_tls.py, mechanisms in test_login.py, limits in test_limit*.py, POP faults in
 test_pop.py; here are the options that only another program can prove, and the presets.
 """
+import collections
+import datetime
 import re
 import socketserver
 import subprocess
 import threading
+import time
 
 import harness
 import peers
@@ -140,6 +143,29 @@ def test_denied_addresses_are_not_connected_to(mta, server, zone):
     mta.drop(letter())
     line, = mta.wait_log("to=<b@there.example>.*status=bounced")
     assert "forbidden addresses (deny-addresses)" in line and "dsn=5.4.6" in line and not here.sessions
+
+
+def test_a_connection_is_renewed_after_999_messages(mta, sink):
+    """Without any option that says so; only one connection, to see it."""
+    one = sink()
+    mta.start(one.relay(more="max-connections = 1"))
+    mta.stop()
+    for i in range(1005):
+        mta.drop(letter(ident=str(i)))
+    mta.start()                                 # all there at once: the connection is never idle
+    counts = collections.Counter(row["session"] for row in one.wait(1005, timeout=60))
+    assert sorted(counts.values()) == [6, 999]
+    mta.wait_empty()
+
+
+def test_the_next_attempt_comes_after_an_hour(mta):
+    """Without any option that says so."""
+    mta.start(f'server "out" {{ host = "{free_address()}" port = 2525 }}\n')
+    mta.drop(letter())
+    mta.wait_log("status=deferred .*Connection refused")
+    message, = mta.queue()
+    wait_s = datetime.datetime.fromisoformat(message["next_attempt"]).timestamp() - time.time()
+    assert message["attempts"] == 1 and 3590 <= wait_s <= 3601, message
 
 
 # --- logins
