@@ -228,7 +228,7 @@ def main():
     parser.add_argument("--only", choices=["compare", "waiting"])
     parser.add_argument("--dir", default="/var/tmp", help="where the queues live: a disk, not a memory file system")
     options = parser.parse_args()
-    reason = peers.missing()
+    reason = peers.missing() or (None if os.geteuid() == 0 else "needs root")
     if reason and options.only != "waiting":
         sys.exit(f"bench: {reason}")
     folder = Path(tempfile.mkdtemp(prefix="postern-bench-", dir=options.dir))

@@ -29,7 +29,7 @@ def missing():
     for program in ("nsd", "ldns-signzone", "swaks", "dovecot"):
         if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"):
             return f"{program} is not installed: make deps-test"
-    return None if os.geteuid() == 0 else "needs root"
+    return None
 
 
 def link(place, target):

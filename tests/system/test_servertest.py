@@ -256,6 +256,7 @@ def test_silent_port(try_it, server):
     assert "says nothing" in failure(rows)[2] and time.monotonic() - begun < 20
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the port is below 1024")
 def test_port_25_that_never_answers(try_it):
     """A full backlog drops what comes: as a firewall does that blocks port 25."""
     address, held = free_address(), []
