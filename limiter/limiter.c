@@ -170,7 +170,15 @@ static struct slice short_text(const char *text)
 
 /* --- requests --- */
 
-/* Rests on nothing, so it need not wait. */
+/* What rests on nothing that must be durable need not wait. */
+static void answer(struct limiter *l, const struct packet *p)
+{
+	if (channel_is_full(l->scheduler))
+		hold(l, p);
+	else
+		channel_send(l->scheduler, p);
+}
+
 static void refuse(struct limiter *l, const struct msg_permit_ask *ask, const char *why, int64_t delay_ms)
 {
 	struct msg_head head = channel_head(l->scheduler);
@@ -180,10 +188,7 @@ static void refuse(struct limiter *l, const struct msg_permit_ask *ask, const ch
 	struct packet p;
 
 	msg_encode_permit(&p, &head, &m);
-	if (channel_is_full(l->scheduler))
-		hold(l, &p);
-	else
-		channel_send(l->scheduler, &p);
+	answer(l, &p);
 }
 
 static bool on_permit_ask(struct limiter *l, const struct packet *packet)
@@ -273,7 +278,7 @@ static void hold_state(struct limiter *l, struct msg_limit_state *m, const struc
 	m->allowed = limit->amount;
 	m->free_at = free_at > t.now ? to_wall(t.now, free_at) : 0;
 	msg_encode_limit_state(&p, &head, m);
-	hold(l, &p);
+	answer(l, &p);
 }
 
 /* What people see: not what a reserve leaves, no warm-up that is over. */
@@ -321,7 +326,7 @@ static bool on_limit_query(struct limiter *l, const struct packet *packet)
 		end.last = at < all ? 2 : 1;
 	}
 	msg_encode_limit_state(&p, &head, &end);
-	hold(l, &p);
+	answer(l, &p);
 	return true;
 }
 
@@ -511,9 +516,10 @@ static int judge_opening(struct limiter *l, enum store_open_result result, const
 	case STORE_DAMAGED:
 		l->trouble = "the counters in db/limits are damaged";
 		break;
-	case STORE_FAILED:
-		l->trouble = "the counters in db/limits cannot be opened";
-		break;
+	case STORE_FAILED: /* the system's reasons go by themselves, or when somebody mends them */
+		log_error("limits: the counters in db/limits cannot be opened (%s): nothing is sent where limits hold",
+			  why);
+		return EXIT_STATUS_TEMPORARY;
 	}
 	log_error("limits: %s (%s): nothing is sent where limits hold. `postern limits reset SERVER` or `postern "
 		  "limits set` "
