@@ -4,7 +4,8 @@
 #include "tools/columns.h"
 #include "tools/filter.h"
 
-enum { QUEUE_TIMEOUT_MS = 60 * 1000, CELL_BYTES = 64 };
+/* How long the scheduler may be silent: between two messages that it shows, or over a change of very many. */
+enum { LISTING_TIMEOUT_MS = 5000, ACTION_TIMEOUT_MS = 60 * 1000, CELL_BYTES = 64 };
 
 struct listing {
 	bool is_json;
@@ -89,7 +90,7 @@ static void print_message(void *arg, json_t *message)
 }
 
 static struct ask_result ask(const struct command_context *c, const char *command, struct filter *f, int *status,
-			     ask_fn on_line, void *arg)
+			     int timeout_ms, ask_fn on_line, void *arg)
 {
 	struct ask_result result = { .text = NULL };
 	struct instance in;
@@ -101,7 +102,7 @@ static struct ask_result ask(const struct command_context *c, const char *comman
 		return result;
 	}
 	request = json_pack("{s:s, s:o}", "command", command, "filters", f->object);
-	result = ask_scheduler(&in, request, QUEUE_TIMEOUT_MS, on_line, arg);
+	result = ask_scheduler(&in, request, timeout_ms, on_line, arg);
 	json_decref(request);
 	instance_close(&in);
 	*status = result.status;
@@ -122,7 +123,7 @@ int command_queue(const struct command_context *c, int argc, char **argv)
 	if ((status = filter_parse(&f, c->name, argc, argv, true)) != 0)
 		return status;
 	listing.is_json = f.is_json;
-	result = ask(c, "queue", &f, &status, print_message, &listing);
+	result = ask(c, "queue", &f, &status, LISTING_TIMEOUT_MS, print_message, &listing);
 	if (result.text && !result.is_answered)
 		command_complain("%s", result.text);
 	else if (result.text && listing.count == 0 && !listing.is_json && columns_is_terminal())
@@ -146,7 +147,7 @@ int command_act(const struct command_context *c, int argc, char **argv)
 		json_decref(f.object);
 		return EXIT_STATUS_USAGE;
 	}
-	result = ask(c, c->name, &f, &status, NULL, NULL);
+	result = ask(c, c->name, &f, &status, ACTION_TIMEOUT_MS, NULL, NULL);
 	if (result.text && *result.text && result.is_answered && status <= EXIT_STATUS_NO_MATCH)
 		puts(result.text);
 	else if (result.text && *result.text)
