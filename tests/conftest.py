@@ -11,6 +11,7 @@ sys.path[:0] = [str(TESTS / "fake"), str(TESTS / "system")]
 
 import fake_dns  # noqa: E402
 import fake_smtp  # noqa: E402
+import faults  # noqa: E402
 import harness  # noqa: E402
 import peers  # noqa: E402
 
@@ -69,6 +70,34 @@ def make_mta(request):
 def mta(make_mta):
     """This test's own Postern, not yet started."""
     return make_mta()
+
+
+@pytest.fixture
+def faulty(make_mta):
+    """faulty("scheduler", ...): a Postern, not yet started, whose named processes see mta.faults (tests/system/faults.py)."""
+    if harness.SANITIZED:
+        pytest.skip("the sanitizers want to be loaded first")
+    return lambda *programs: faults.prepare(make_mta(), programs or faults.PROGRAMS)
+
+
+@pytest.fixture
+def small(mta):
+    """small(mount options): this test's Postern, not yet started, with its spool on a small file system, mta.disk."""
+    if not IS_ROOT:
+        pytest.skip("needs root: mounting")
+    disk = faults.SmallDisk(mta)
+    if not disk.is_ours:
+        disk.close()
+        pytest.skip("no mount namespace of our own is to be had")
+
+    def start(options):
+        disk.mount(options)
+        mta.disk, mta.spool = disk, disk.path / "spool"
+        return mta
+
+    yield start
+    mta.stop()
+    disk.close()
 
 
 @pytest.fixture

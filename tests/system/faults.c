@@ -1,0 +1,211 @@
+/*
+ * faults.c - preloaded into a process under test: a clock that can be set, a disk that fails, a death at a chosen call.
+ *
+ * What is on is said by a page of memory that the test writes to (faults.py), mapped before the jail closes.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FIRST_OWN_FD = 16 }; /* below are the log and what master gives */
+enum { FILE_SYNC = 1, FOLDER_SYNC = 2, READ_ONLY = 4, HANG = 8, STALL = 16 };
+
+static struct page {
+	int64_t clock_ms;  /* how far CLOCK_REALTIME is off */
+	int64_t faults;    /* bits */
+	int64_t countdown; /* the call to die at; 0: none */
+	int64_t calls;     /* so many were made */
+	int64_t stalled;   /* so many began to wait for the disk */
+} nothing_yet;
+static volatile struct page *page = &nothing_yet;
+
+#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+__attribute__((constructor)) static void map_page(void)
+{
+	const char *path = getenv("POSTERN_TEST_FAULTS");
+	int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+	void *at = fd >= 0 ? mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+
+	if (at == MAP_FAILED)
+		abort();
+	close(fd);
+	page = at;
+}
+
+static int is_on(int64_t fault)
+{
+	return (page->faults & fault) != 0;
+}
+
+/* Before and after each call that changes a disk or tells a partner. */
+static void pass(void)
+{
+	__atomic_add_fetch(&page->calls, 1, __ATOMIC_SEQ_CST);
+	if (page->countdown > 0 && __atomic_sub_fetch(&page->countdown, 1, __ATOMIC_SEQ_CST) == 0)
+		raise(SIGKILL);
+}
+
+static int is_own_file(int fd)
+{
+	struct stat st;
+
+	return fd >= FIRST_OWN_FD && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static int refuses(void)
+{
+	if (!is_on(READ_ONLY))
+		return 0;
+	errno = EROFS;
+	return 1;
+}
+
+#define GUARDED(type, name, parameters, arguments)                \
+	type name parameters                                      \
+	{                                                         \
+		type rc;                                          \
+		pass();                                           \
+		rc = refuses() ? (type)-1 : NEXT(name) arguments; \
+		pass();                                           \
+		return rc;                                        \
+	}
+
+GUARDED(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to))
+GUARDED(int, renameat2, (int a, const char *from, int b, const char *to, unsigned flags), (a, from, b, to, flags))
+GUARDED(int, rename, (const char *from, const char *to), (from, to))
+GUARDED(int, unlinkat, (int fd, const char *path, int flags), (fd, path, flags))
+GUARDED(int, unlink, (const char *path), (path))
+GUARDED(int, mkdirat, (int fd, const char *path, mode_t mode), (fd, path, mode))
+
+static int sync_of(int fd, int (*next)(int), int fault)
+{
+	int rc;
+
+	if (is_on(STALL))
+		__atomic_add_fetch(&page->stalled, 1, __ATOMIC_SEQ_CST);
+	while (is_on(STALL))
+		(void)poll(NULL, 0, 10);
+	pass();
+	if (is_on(fault)) {
+		errno = EIO;
+		rc = -1;
+	} else {
+		rc = refuses() ? -1 : next(fd);
+	}
+	pass();
+	return rc;
+}
+
+int syncfs(int fd)
+{
+	return sync_of(fd, NEXT(syncfs), FILE_SYNC);
+}
+
+int fdatasync(int fd)
+{
+	return sync_of(fd, NEXT(fdatasync), FILE_SYNC);
+}
+
+int fsync(int fd)
+{
+	struct stat st;
+
+	return sync_of(fd, NEXT(fsync), fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? FOLDER_SYNC : FILE_SYNC);
+}
+
+#define GUARDED_WRITE(name, parameters, arguments)                             \
+	ssize_t name parameters                                                \
+	{                                                                      \
+		ssize_t rc;                                                    \
+		pass();                                                        \
+		rc = is_own_file(fd) && refuses() ? -1 : NEXT(name) arguments; \
+		pass();                                                        \
+		return rc;                                                     \
+	}
+
+GUARDED_WRITE(write, (int fd, const void *bytes, size_t len), (fd, bytes, len))
+GUARDED_WRITE(pwrite, (int fd, const void *bytes, size_t len, off_t at), (fd, bytes, len, at))
+GUARDED_WRITE(pwrite64, (int fd, const void *bytes, size_t len, off64_t at), (fd, bytes, len, at))
+
+#define GUARDED_OPEN(name, parameters, arguments)                                                \
+	int name parameters                                                                      \
+	{                                                                                        \
+		mode_t mode = 0;                                                                 \
+		va_list more;                                                                    \
+		va_start(more, flags);                                                           \
+		if (flags & (O_CREAT | O_TMPFILE))                                               \
+			mode = va_arg(more, mode_t);                                             \
+		va_end(more);                                                                    \
+		return (flags & O_ACCMODE) != O_RDONLY && refuses() ? -1 : NEXT(name) arguments; \
+	}
+
+GUARDED_OPEN(open, (const char *path, int flags, ...), (path, flags, mode))
+GUARDED_OPEN(open64, (const char *path, int flags, ...), (path, flags, mode))
+GUARDED_OPEN(openat, (int fd, const char *path, int flags, ...), (fd, path, flags, mode))
+GUARDED_OPEN(openat64, (int fd, const char *path, int flags, ...), (fd, path, flags, mode))
+
+/* --- a message that is never read to its end, and the limit of processor time, shortened --- */
+
+ssize_t pread(int fd, void *bytes, size_t len, off_t at)
+{
+	ssize_t got = NEXT(pread)(fd, bytes, len, at);
+
+	while (got > 0 && memmem(bytes, (size_t)got, "HANG", 4) && is_on(HANG))
+		for (volatile int i = 0; i < 1000000; i++)
+			;
+	return got;
+}
+
+int setitimer(__itimer_which_t which, const struct itimerval *value, struct itimerval *old)
+{
+	struct itimerval shorter = { .it_value = { .tv_sec = value->it_value.tv_sec >= 30 } };
+
+	return NEXT(setitimer)(which, value->it_value.tv_sec ? &shorter : value, old);
+}
+
+/* --- the clock --- */
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int rc = NEXT(clock_gettime)(id, ts);
+	int64_t ns = (int64_t)ts->tv_nsec + page->clock_ms % 1000 * 1000000;
+
+	if (rc != 0 || (id != CLOCK_REALTIME && id != CLOCK_REALTIME_COARSE))
+		return rc;
+	ts->tv_sec += page->clock_ms / 1000 + (ns < 0 ? -1 : ns / 1000000000);
+	ts->tv_nsec = (ns + 1000000000) % 1000000000;
+	return rc;
+}
+
+time_t time(time_t *out)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	if (out)
+		*out = ts.tv_sec;
+	return ts.tv_sec;
+}
+
+int gettimeofday(struct timeval *restrict tv, void *restrict zone)
+{
+	struct timespec ts;
+
+	(void)zone;
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	*tv = (struct timeval){ ts.tv_sec, ts.tv_nsec / 1000 };
+	return 0;
+}
