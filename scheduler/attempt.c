@@ -1,5 +1,6 @@
 /* attempt.c - see attempt.h. */
 #include "scheduler/attempt.h"
+#include "scheduler/age.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/events.h"
 #include "scheduler/finish.h"
@@ -7,9 +8,9 @@
 #include "scheduler/report.h"
 #include "scheduler/verdict.h"
 
-static int64_t age_ms(const struct record *r)
+static int64_t age_ms(const struct scheduler *s, const struct record *r)
 {
-	return clock_wall().ms - (int64_t)(r->id >> 12) / 1000 - (int64_t)r->held_s * 1000;
+	return age_of(s, r->id) - (int64_t)r->held_s * 1000;
 }
 
 static void mark_pending(struct record *r, enum rcpt_state state, bool only_permanent)
@@ -29,7 +30,7 @@ static void expire(struct scheduler *s, struct record *r)
 static bool is_warning_due(const struct scheduler *s, const struct record *r)
 {
 	return !(r->flags & RECORD_WARNED) && s->conf->retry.warn_after_ms > 0 &&
-	       age_ms(r) >= (int64_t)s->conf->retry.warn_after_ms;
+	       age_ms(s, r) >= (int64_t)s->conf->retry.warn_after_ms;
 }
 
 static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms)
@@ -37,7 +38,7 @@ static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i,
 	struct entry *e = entry_get(s->entries, i);
 	struct mono now = clock_mono();
 	struct wall wall = clock_wall();
-	int64_t left = (int64_t)s->conf->retry.max_age_ms - age_ms(r);
+	int64_t left = (int64_t)s->conf->retry.max_age_ms - age_ms(s, r);
 
 	/* The last attempt comes when the message's time is over, not long after. */
 	if (left > 0 && (int64_t)wait_ms > left)
@@ -69,7 +70,7 @@ static void end_attempt(struct scheduler *s, struct record *r, entry_index i, ui
 	if (is_counted)
 		r->attempts++;
 	mark_pending(r, RCPT_BOUNCED, true);
-	if (record_pending_count(r) > 0 && retry_is_over(s->conf, r->attempts, age_ms(r)))
+	if (record_pending_count(r) > 0 && retry_is_over(s->conf, r->attempts, age_ms(s, r)))
 		expire(s, r);
 	if (record_pending_count(r) == 0) {
 		finish_delivery(s, r, i);
@@ -179,9 +180,9 @@ static void say_why(struct record *r, struct slice why)
 	}
 }
 
-static bool is_age_over(const struct entry *e, uint64_t limit_ms)
+static bool is_age_over(const struct scheduler *s, const struct entry *e, uint64_t limit_ms)
 {
-	int64_t age = clock_wall().ms - (int64_t)(e->id >> 12) / 1000;
+	int64_t age = age_of(s, e->id);
 
 	return age >= 0 && (uint64_t)age >= limit_ms;
 }
@@ -191,15 +192,15 @@ static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
 {
 	struct entry *e = entry_get(s->entries, i);
 	uint64_t warn_ms = s->conf->retry.warn_after_ms;
-	bool may_warn = !(e->flags & ENTRY_WARNED) && warn_ms > 0 && is_age_over(e, warn_ms);
-	struct job *job = may_warn || is_age_over(e, s->conf->retry.max_age_ms) ? job_new(s, i) : NULL;
+	bool may_warn = !(e->flags & ENTRY_WARNED) && warn_ms > 0 && is_age_over(s, e, warn_ms);
+	struct job *job = may_warn || is_age_over(s, e, s->conf->retry.max_age_ms) ? job_new(s, i) : NULL;
 	bool is_over;
 	struct record *r;
 
 	if (!job)
 		return entry_get(s->entries, i)->place == ENTRY_FREE; /* it had no record */
 	job_end(s, job, &r);
-	is_over = retry_is_over(s->conf, 0, age_ms(r));
+	is_over = retry_is_over(s->conf, 0, age_ms(s, r));
 	if (is_over) {
 		say_why(r, why);
 		expire(s, r);

@@ -393,19 +393,21 @@ void intake_retry_refused(struct scheduler *s)
 	free(ids);
 }
 
-static void move_to_queue(struct scheduler *s, uint64_t id)
+static bool move_to_queue(struct scheduler *s, uint64_t id)
 {
 	char from[SPOOL_PATH_MAX], to[SPOOL_PATH_MAX];
 
 	spool_incoming_path(id, from);
 	spool_queue_path(id, to);
-	if (renameat(s->spool_fd, from, s->spool_fd, to) < 0 && errno != ENOENT)
-		log_error("cannot move %s to %s: %s", from, to, strerror(errno));
+	if (renameat(s->spool_fd, from, s->spool_fd, to) == 0 || errno == ENOENT)
+		return true;
+	log_error("cannot move %s to %s: %s; tried again soon", from, to, strerror(errno));
+	return false;
 }
 
-static void acknowledge(struct scheduler *s, unsigned first, unsigned count)
+static void acknowledge(struct scheduler *s, const uint64_t *ids, unsigned count)
 {
-	struct msg_admitted m = { .ids = { .values = s->admitted + first, .count = (uint16_t)count } };
+	struct msg_admitted m = { .ids = { .values = ids, .count = (uint16_t)count } };
 	struct msg_head head = channel_head(s->pickup);
 	struct packet p;
 
@@ -413,6 +415,7 @@ static void acknowledge(struct scheduler *s, unsigned first, unsigned count)
 	channel_send(s->pickup, &p);
 }
 
+/* Those of messages that are still in incoming/ wait with them. */
 static void start_newborn(struct scheduler *s)
 {
 	entry_index i = s->newborn, reversed = 0;
@@ -428,22 +431,36 @@ static void start_newborn(struct scheduler *s)
 	for (i = reversed; i;) {
 		entry_index next = entry_get(s->entries, i)->next;
 
-		entries_push(s->entries, i, (struct mono){ entry_get(s->entries, i)->due_ms });
+		if (s->admitted_count > 0 && is_being_admitted(s, entry_get(s->entries, i)->id))
+			list_newborn(s, i);
+		else
+			entries_push(s->entries, i, (struct mono){ entry_get(s->entries, i)->due_ms });
 		i = next;
 	}
 }
 
 void intake_after_sync(struct scheduler *s)
 {
-	unsigned count = s->admitted_count;
+	bool is_time = clock_mono().ms >= s->admit_again.ms;
+	unsigned count = s->admitted_count, stuck = is_time ? 0 : s->stuck_count;
 
-	for (unsigned i = 0; i < count; i++)
-		move_to_queue(s, s->admitted[i]);
+	for (unsigned i = stuck; i < count; i++) {
+		uint64_t id = s->admitted[i];
+
+		if (move_to_queue(s, id))
+			continue;
+		s->admitted[i] = s->admitted[stuck];
+		s->admitted[stuck++] = id;
+	}
 	if (channel_peer(s->pickup))
-		for (unsigned i = 0; i < count; i += 256)
-			acknowledge(s, i, count - i < 256 ? count - i : 256);
-	s->admitted_count = 0;
+		for (unsigned i = stuck; i < count; i += 256)
+			acknowledge(s, s->admitted + i, count - i < 256 ? count - i : 256);
+	s->admitted_count = s->stuck_count = stuck;
 	start_newborn(s);
+	if (stuck > 0 && !loop_timer_is_set(s->admit_timer)) {
+		s->admit_again.ms = clock_mono().ms + REFUSED_WAIT_MS;
+		loop_timer_set_ms(s->admit_timer, REFUSED_WAIT_MS);
+	}
 }
 
 /* --- splitting --- */

@@ -4,6 +4,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/spool.h"
+#include "scheduler/age.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/filter.h"
 #include "scheduler/finish.h"
@@ -246,7 +247,7 @@ static bool act_hold(struct scheduler *s, entry_index i, struct record *r)
 
 static bool act_release(struct scheduler *s, entry_index i, struct record *r)
 {
-	int64_t held_ms = clock_wall().ms - r->due.ms;
+	int64_t held_ms = age_of(s, (uint64_t)r->due.ms * 1000 << 12);
 
 	/* A file that could not be read has no recipients and stays. */
 	if (r->due.ms > 0 && held_ms > 0)

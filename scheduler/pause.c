@@ -2,6 +2,7 @@
 #include "scheduler/pause.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "scheduler/age.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/permit.h"
 #include <stdlib.h>
@@ -57,7 +58,7 @@ static void on_timer(void *arg)
 	struct pause *p = arg;
 
 	if (p->until.ms > clock_wall().ms)
-		set_timer(p); /* the wall clock was set back, or the wait is longer than one timer */
+		set_timer(p); /* the wait is longer than one timer */
 	else
 		pause_end(p->s, p->server);
 }
@@ -75,6 +76,19 @@ static struct pause *pause_new(struct scheduler *s, unsigned server, struct wall
 	permit_hold_begin(s, server);
 	set_timer(p);
 	return p;
+}
+
+void pause_clock_set(struct scheduler *s, int64_t by_ms)
+{
+	for (unsigned i = 0; i < s->conf->server_count; i++) {
+		struct pause *p = s->server[i].pause;
+
+		if (!p)
+			continue;
+		p->until.ms += by_ms;
+		set_timer(p);
+		write_down(p);
+	}
 }
 
 static void pause_free(struct pause *p)
@@ -96,9 +110,11 @@ void pause_format(struct buf *out, const struct scheduler *s, unsigned server)
 void pause_begin(struct scheduler *s, unsigned server, uint64_t wait_ms, struct slice why)
 {
 	struct pause *p = s->server[server].pause;
-	struct wall until = { clock_wall().ms + (int64_t)wait_ms };
+	struct wall until;
 	struct buf text;
 
+	age_watch_clock(s);
+	until.ms = clock_wall().ms + (int64_t)wait_ms;
 	if (p) {
 		if (until.ms > p->until.ms) {
 			p->until = until;

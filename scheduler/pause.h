@@ -16,5 +16,7 @@ void pause_end(struct scheduler *s, unsigned server);
 void pause_load(struct scheduler *s);
 /* "server isp is paused until 2026-11-22T10:00:00Z: host ... said ..." */
 void pause_format(struct buf *out, const struct scheduler *s, unsigned server);
+/* The wall clock was set: the wait remains what it was. */
+void pause_clock_set(struct scheduler *s, int64_t by_ms);
 void pause_release_all(struct scheduler *s);
 #endif

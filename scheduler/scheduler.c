@@ -15,6 +15,7 @@
 #include "scheduler/scheduler.h"
 #include "lib/log.h"
 #include "lib/replies.h"
+#include "scheduler/age.h"
 #include "scheduler/bounce.h"
 #include "scheduler/control.h"
 #include "scheduler/dispatch.h"
@@ -75,13 +76,14 @@ static bool make_durable(struct scheduler *s)
 	result = journal_sync(s->journal);
 	if (result == STORE_FATAL)
 		scheduler_fail(s, result, "queue database");
-	if (result == STORE_OK)
-		return true;
-	if (!loop_timer_is_set(s->retry_sync_timer)) {
-		log_error("no space left for the queue database: outcomes wait to be recorded");
+	if (result != STORE_OK && !s->is_full)
+		log_error("no space left for the queue database: outcomes wait to be recorded, nothing new is sent");
+	else if (result == STORE_OK && s->is_full)
+		log_info("there is room for the queue database again");
+	s->is_full = result != STORE_OK;
+	if (s->is_full && !loop_timer_is_set(s->retry_sync_timer))
 		loop_timer_set_ms(s->retry_sync_timer, SYNC_RETRY_MS);
-	}
-	return false;
+	return !s->is_full;
 }
 
 static void end_if_drained(struct scheduler *s)
@@ -100,7 +102,9 @@ static void scheduler_turn(void *arg)
 
 	if (!s->journal)
 		return;
-	dispatch_turn(s);
+	age_watch_clock(s);
+	if (!s->is_full)
+		dispatch_turn(s);
 	permit_turn(s);
 	if (make_durable(s)) {
 		intake_after_sync(s);
@@ -351,6 +355,7 @@ static void make_tables(struct scheduler *s)
 	s->retry_sync_timer = loop_timer_new(s->loop, do_nothing, s);
 	s->sweep_timer = loop_timer_new(s->loop, on_sweep, s);
 	s->refused_timer = loop_timer_new(s->loop, on_refused, s);
+	s->admit_timer = loop_timer_new(s->loop, do_nothing, s);
 }
 
 static void on_worker_room(void *arg)
@@ -423,6 +428,7 @@ static int after_jail(struct proc *p)
 	bounce_sweep(s->spool_fd);
 	if (!read_boards(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
+	age_load(s);
 	pause_load(s);
 	refusal_load(s);
 	stepwise_load(s);

@@ -98,6 +98,13 @@ struct job {
 	bool is_outside;    /* sent through a server that is not on its list any more: others are still to be tried */
 };
 
+/* The wall clock was set, see age.h: messages up to this id came before that. */
+enum { CLOCK_STEPS_MAX = 8 };
+struct clock_step {
+	uint64_t last_id;
+	int64_t by_ms;
+};
+
 /* A message whose last record says done: its file may go, then the record. */
 struct done_message {
 	uint64_t id;
@@ -120,6 +127,7 @@ struct scheduler {
 	struct status_query *status_queries; /* wait for the limiter's answers */
 	struct channel *pickup, *resolver, *limiter;
 	bool is_limiter_up, is_resolver_up, is_draining, is_over;
+	bool is_full; /* the disk: the last sync of the journal found no room */
 	unsigned worker_count, syncing_count;
 	struct worker *worker;
 	struct server_state *server; /* one more than configured: sessions of servers that are not any more */
@@ -148,7 +156,10 @@ struct scheduler {
 	/* decided in this turn, to be done after the journal's sync */
 	uint64_t *admitted;
 	unsigned admitted_count, admitted_room;
-	entry_index newborn; /* list of entries of admitted messages */
+	entry_index newborn;     /* list of entries of admitted messages */
+	unsigned stuck_count;    /* so many of the admitted, the first ones, could not be moved into queue/ */
+	struct mono admit_again; /* when to try that anew */
+	struct loop_timer *admit_timer;
 	struct done_message *done;
 	unsigned done_count, done_room;
 	struct done_message *sweep; /* unlinked; their records go after a sync of the folders */
@@ -158,10 +169,13 @@ struct scheduler {
 	uint64_t *refused; /* admissions that found no room: again later */
 	unsigned refused_count, refused_room;
 	uint64_t last_id;
-	unsigned dns_failures;    /* answers in a row that were none */
-	unsigned stepwise_count;  /* sites written down, see stepwise.h */
-	struct mono report_again; /* reports that met a full disk */
-	int64_t due_armed_ms;     /* what due_timer is set to */
+	unsigned dns_failures;     /* answers in a row that were none */
+	unsigned stepwise_count;   /* sites written down, see stepwise.h */
+	struct mono report_again;  /* reports that met a full disk */
+	int64_t clock_distance_ms; /* of the wall clock from the other, when last looked at */
+	struct clock_step clock_step[CLOCK_STEPS_MAX];
+	unsigned clock_step_count;
+	int64_t due_armed_ms; /* what due_timer is set to */
 };
 
 /* Appends to an array that doubles; returns the new element's address. */
