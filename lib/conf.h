@@ -37,7 +37,10 @@ struct conf_cidr {
 };
 
 struct conf_oauth2 {
-	char *token_url, *client_id, *client_secret_file, *refresh_token_file; /* absolute paths; NULL: not given */
+	bool is_set;
+	char *token_url, *client_id;
+	char *client_secret_file, *refresh_token_file; /* absolute; the secret's may be NULL */
+	char *device_url, *scope;                      /* NULL: there is none */
 };
 
 struct conf_pop {
@@ -162,6 +165,8 @@ struct conf *conf_read(const char *path, int fd, struct conf_errors *errors) MUS
 struct conf *conf_read_all(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
 /* What the configuration names: spool, password files and their modes, certificates, users and groups (as root). */
 bool conf_check_files(const struct conf *c, struct conf_errors *errors) MUST_CHECK;
+/* The file with the certificate authorities that this system trusts; NULL when it has none. */
+const char *conf_system_certificates(void);
 void conf_free(struct conf **c);
 /* The file's accepted text, for the snapshot that children read. NULL with errors when unreadable. */
 char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors) MUST_CHECK;

@@ -15,7 +15,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { SECRET_BYTES_MAX = 16384, LINE_BYTES_MAX = 1024 };
+enum { SECRET_BYTES_MAX = 16384, PASSWORD_BYTES_MAX = 1024, TOKEN_BYTES_MAX = 4000 };
 static const mode_t OTHERS = S_IRWXG | S_IRWXO;
 
 struct files {
@@ -197,7 +197,7 @@ static void check_mode(struct files *f, const char *option, const void *field, c
 }
 
 /* The first line is the secret. */
-static const char *secret_problem(const char *text, size_t len)
+static const char *secret_problem(const char *text, size_t len, size_t longest)
 {
 	const char *end = memchr(text, '\n', len);
 	size_t line = end ? (size_t)(end - text) : len;
@@ -210,12 +210,13 @@ static const char *secret_problem(const char *text, size_t len)
 		return "holds a NUL byte";
 	if (text[line - 1] == '\r')
 		return "has Windows line ends; the password would end in a carriage return";
-	if (line > LINE_BYTES_MAX)
-		return "has a first line of more than 1024 bytes";
+	if (line > longest)
+		return longest == TOKEN_BYTES_MAX ? "has a first line of more than 4000 bytes"
+						  : "has a first line of more than 1024 bytes";
 	return NULL;
 }
 
-static void check_secret(struct files *f, const char *option, char *const *field)
+static void check_secret(struct files *f, const char *option, char *const *field, size_t longest)
 {
 	char text[SECRET_BYTES_MAX];
 	struct stat st;
@@ -229,7 +230,7 @@ static void check_secret(struct files *f, const char *option, char *const *field
 	n = read(fd, text, sizeof(text));
 	if (n < 0)
 		wrong(f, field, option, "%s: %s", *field, strerror(errno));
-	else if ((problem = secret_problem(text, (size_t)n)))
+	else if ((problem = secret_problem(text, (size_t)n, longest)))
 		wrong(f, field, option, "%s %s", *field, problem);
 	explicit_bzero(text, sizeof(text));
 	close(fd);
@@ -274,16 +275,30 @@ static void check_key(struct files *f, const char *option, char *const *field)
 		check_mode(f, option, field, *field, &st);
 }
 
-static bool has_system_certificates(void)
+/* Before the first login there is none. */
+static void check_refresh_token(struct files *f, const struct conf_server *s)
 {
+	char *const *path = &s->oauth2.refresh_token_file;
+
+	if (*path && access(*path, F_OK) < 0 && errno == ENOENT)
+		wrong(f, path, "refresh-token-file", "%s does not exist; `postern login %s` makes it", *path, s->name);
+	else
+		check_secret(f, "refresh-token-file", path, TOKEN_BYTES_MAX);
+}
+
+const char *conf_system_certificates(void)
+{
+	const char *told = secure_getenv("SSL_CERT_FILE"); /* as OpenSSL has it */
 	static const char *const PLACES[] = { "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem",
 					      "/etc/pki/tls/certs/ca-bundle.crt", "/etc/pki/tls/cert.pem" };
 	struct stat st;
 
+	if (told)
+		return told;
 	for (unsigned i = 0; i < ARRAY_LEN(PLACES); i++)
 		if (stat(PLACES[i], &st) == 0 && st.st_size > 0)
-			return true;
-	return false;
+			return PLACES[i];
+	return NULL;
 }
 
 static void check_zones(struct files *f, const struct conf_limits *l)
@@ -302,10 +317,10 @@ static void check_server(struct files *f, const struct conf_server *s)
 {
 	struct stat st;
 
-	check_secret(f, "password-file", &s->password_file);
-	check_secret(f, "password-file", &s->pop.password_file);
-	check_secret(f, "client-secret-file", &s->oauth2.client_secret_file);
-	check_secret(f, "refresh-token-file", &s->oauth2.refresh_token_file);
+	check_secret(f, "password-file", &s->password_file, PASSWORD_BYTES_MAX);
+	check_secret(f, "password-file", &s->pop.password_file, PASSWORD_BYTES_MAX);
+	check_secret(f, "client-secret-file", &s->oauth2.client_secret_file, PASSWORD_BYTES_MAX);
+	check_refresh_token(f, s);
 	if (s->password && stat(f->conf->path, &st) == 0)
 		check_mode(f, "password", &s->password, f->conf->path, &st);
 	check_readable(f, "tls-ca-file", &s->tls_ca_file, "CERTIFICATE-----", "certificate in PEM form");
@@ -313,7 +328,7 @@ static void check_server(struct files *f, const struct conf_server *s)
 	check_key(f, "tls-client-key", &s->tls_client_key);
 	if (!s->tls_client_key)
 		check_key(f, "tls-client-cert", &s->tls_client_cert);
-	if (s->tls == TLS_VERIFY && s->tls_fingerprints.count == 0 && !s->tls_ca_file && !has_system_certificates())
+	if (s->tls == TLS_VERIFY && s->tls_fingerprints.count == 0 && !s->tls_ca_file && !conf_system_certificates())
 		wrong(f, &s->tls, "tls",
 		      "verify needs certificates to trust, and the system has none; install "
 		      "ca-certificates, or set tls-ca-file");

@@ -1,0 +1,365 @@
+/*
+ * token - asks a token server one question (OAuth2) and ends.
+ *
+ * Purpose    The only program that speaks HTTPS. Master runs it whenever an access token has to be fetched, `postern
+ *            login` and `postern test` likewise; so that no process that lives long has libcurl in it.
+ * Runs as    smtp-user, when whoever starts it is root; in the same jail as smtpout, but for the chroot, before the
+ * first byte from outside is read. Network, no writing but to the descriptors it was given. Reads      stdin: the
+ * question, with the secrets that it needs (lib/oauth.h); resolv.conf, hosts, the system's certificate authorities.
+ * Arguments and environment hold no secrets; nothing is logged. Writes     stdout: the answer. Descriptor 3, where
+ * there is one: a new refresh token, synced before stdout says so. Exits      0 when it has answered, whatever the
+ * answer is; 64 by hand; 71 when it cannot work here. Limits     the question's deadline for DNS, connection and answer
+ * together; 64 KiB of answer.
+ */
+#include "lib/helper.h"
+#include "lib/https.h"
+#include "lib/idn.h"
+#include "lib/jail.h"
+#include "lib/log.h"
+#include "lib/oauth.h"
+#include "lib/refresh.h"
+#include "lib/text.h"
+#include "resolver/dns.h"
+#include "resolver/host.h"
+#include "resolver/mx.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum { ANSWER_MAX = 64 << 10, PIECE = 4096, SECRETS_MAX = 2, FILES_MAX = 256 };
+
+struct question {
+	struct search *search;
+	struct dns_query *query;
+};
+
+/* Everything there is. */
+struct token {
+	char *url, *form;
+	uint64_t kind, deadline_ms, began_ms;
+	const char *secret[SECRETS_MAX];
+	unsigned secret_count;
+	struct conf conf; /* as much of one as DNS wants */
+	struct conf_server server;
+	struct https_place place;
+	struct https *https;
+	struct loop *loop;
+	struct dns *dns;
+	struct host_file *host_file;
+	struct host host;
+	struct buf answer; /* records */
+	uid_t uid;
+	gid_t gid;
+};
+
+struct search {
+	struct token *t;
+	struct loop_timer *deadline;
+	struct mx_search mx;
+	struct question question[MX_QUESTIONS_MAX];
+	bool is_over;
+};
+
+static bool give_up(struct token *t, const char *why)
+{
+	char *text = xasprintf("%s: %s", t->place.host[0] ? t->place.host : "the token server", why);
+	struct buf printable;
+
+	buf_init(&printable, 4 * OAUTH_TEXT_MAX);
+	text_escape(&printable, slice_of(text), OAUTH_TEXT_MAX);
+	oauth_put_record(&t->answer, "text", buf_slice(&printable));
+	buf_release(&printable);
+	free(text);
+	return false;
+}
+
+/* --- the question */
+
+static bool take_record(struct token *t, struct slice name, const char *value)
+{
+	const struct {
+		const char *name;
+		uint64_t *field;
+	} NUMBERS[] = { { "kind", &t->kind },
+			{ "deadline", &t->deadline_ms },
+			{ "dns-timeout", &t->conf.dns.timeout_ms } };
+	const struct {
+		const char *name;
+		char **field;
+	} TEXTS[] = { { "url", &t->url }, { "form", &t->form }, { "trust-anchor", &t->conf.dns.trust_anchor_file } };
+	struct conf_list *servers = &t->conf.dns.servers;
+
+	for (unsigned i = 0; i < ARRAY_LEN(NUMBERS); i++)
+		if (slice_is(name, NUMBERS[i].name))
+			return text_parse_u64(slice_of(value), NUMBERS[i].field);
+	for (unsigned i = 0; i < ARRAY_LEN(TEXTS); i++)
+		if (slice_is(name, TEXTS[i].name))
+			*TEXTS[i].field = (char *)value;
+	if (slice_is(name, "dns-server")) {
+		servers->item = xrealloc(servers->item, servers->count + 1, sizeof(*servers->item));
+		servers->item[servers->count++] = (char *)value;
+	} else if (slice_is(name, "secret") && t->secret_count < SECRETS_MAX) {
+		t->secret[t->secret_count++] = value;
+	}
+	return true;
+}
+
+/* `question` is borrowed for good. */
+static bool take_question(struct token *t, struct slice question)
+{
+	struct slice name, value;
+	bool is_right = true;
+
+	while (is_right && oauth_next_record(&question, &name, &value))
+		is_right = take_record(t, name, value.ptr);
+	if (!is_right || question.len > 0 || !t->url || !t->form || t->kind > OAUTH_POLL ||
+	    !https_place(t->url, &t->place))
+		return false;
+	t->server.host = t->place.host;
+	t->conf.server = &t->server;
+	t->conf.server_count = 1;
+	return true;
+}
+
+static bool read_question(struct buf *out)
+{
+	ssize_t got;
+
+	do {
+		char *room = buf_reserve(out, PIECE);
+
+		got = room ? read(STDIN_FILENO, room, PIECE) : -1;
+		out->len += got > 0 ? (size_t)got : 0;
+	} while (got > 0);
+	return got == 0;
+}
+
+/* --- where the server is; as tools/probe_dns.c, and the resolver, look for it */
+
+static void on_answer(void *arg, const struct wire_answer *answer);
+
+static void end_search(struct search *s)
+{
+	s->is_over = true;
+	loop_stop(s->t->loop);
+}
+
+static void go_on(struct search *s)
+{
+	switch (mx_step(&s->mx)) {
+	case MX_STEP_ASK:
+		for (unsigned i = 0; i < s->mx.question_count; i++) {
+			s->question[i].search = s;
+			s->question[i].query = dns_ask(s->t->dns, mx_question_name(&s->mx, i), s->mx.question[i].type,
+						       s->mx.is_fresh, on_answer, &s->question[i]);
+		}
+		break;
+	case MX_STEP_PAUSE: /* it does not exist, says one answer; that does for us: another fetch will ask again */
+	case MX_STEP_DONE:
+		end_search(s);
+		break;
+	}
+}
+
+static void on_answer(void *arg, const struct wire_answer *answer)
+{
+	struct question *q = arg;
+
+	q->query = NULL;
+	if (mx_answer(&q->search->mx, (unsigned)(q - q->search->question), answer))
+		go_on(q->search);
+}
+
+static void on_deadline(void *arg)
+{
+	end_search(arg);
+}
+
+static bool search(struct token *t, const char *name)
+{
+	static struct search s;
+	static struct hosts hosts;
+	uint64_t seed = 0;
+
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		seed = clock_wall_us(); /* it only orders equals */
+	s.t = t;
+	s.deadline = loop_timer_new(t->loop, on_deadline, &s);
+	loop_timer_set_ms(s.deadline, t->deadline_ms);
+	mx_start(&s.mx, RESOLVE_HOST, name, NULL, 0, 0, seed);
+	go_on(&s);
+	while (!s.is_over)
+		loop_run(t->loop);
+	loop_timer_free(&s.deadline);
+	if (s.mx.status != RESOLVE_OK)
+		return give_up(t, s.mx.text[0] ? s.mx.text : "no answer from DNS");
+	mx_hosts(&s.mx, &hosts);
+	t->host = hosts.host[0];
+	return true;
+}
+
+static bool find_host(struct token *t)
+{
+	struct slice name = slice_of(t->place.host);
+	struct buf ascii;
+	bool is_found;
+
+	if (host_parse_literal(name, true, &t->host) == HOST_LITERAL)
+		return true;
+	buf_init(&ascii, WIRE_NAME_SIZE);
+	if (!idn_to_ascii(&ascii, name))
+		is_found = give_up(t, "not a valid host name");
+	else
+		is_found = host_file_find(t->host_file, buf_text(&ascii), &t->host) || search(t, buf_text(&ascii));
+	buf_release(&ascii);
+	return is_found;
+}
+
+/* --- doing it */
+
+static bool prepare(struct token *t)
+{
+	const char *what = NULL;
+	struct buf why;
+
+	buf_init(&why, 1024);
+	t->loop = loop_new();
+	t->https = https_new(&what);
+	t->host_file = host_file_read("/etc/hosts", &t->conf);
+	if (t->https && !(t->dns = dns_new(t->loop, &t->conf, &why)))
+		what = buf_text(&why);
+	if (what)
+		give_up(t, what);
+	buf_release(&why);
+	return !what;
+}
+
+static int enter_jail(const struct token *t)
+{
+	static const char *const NOTHING[] = { NULL };
+	int folder = -1;
+	const struct jail jail = { .folder = "/",
+				   .folder_fd = &folder,
+				   .uid = t->uid,
+				   .gid = t->gid,
+				   .wants_network = true,
+				   .reachable = NOTHING,
+				   .max_files = FILES_MAX };
+	const char *step = "";
+
+	return jail_enter(&jail, &step);
+}
+
+/* A new refresh token first: what answers for it may be gone by now. */
+static void keep_refresh_token(struct buf *answer)
+{
+	struct slice rest = buf_slice(answer), name, value;
+
+	while (oauth_next_record(&rest, &name, &value)) {
+		if (!slice_is(name, "refresh_token"))
+			continue;
+		if (fcntl(HELPER_FD, F_GETFD) >= 0 && refresh_write(HELPER_FD, value.ptr))
+			oauth_put_record(answer, "kept", slice_of(""));
+		return;
+	}
+}
+
+static void ask(struct token *t)
+{
+	uint64_t spent;
+	struct buf body;
+	struct https_post post = {
+		.url = t->url, .form = slice_of(t->form), .resolved = &t->host, .answer_max = ANSWER_MAX
+	};
+	unsigned status;
+	char *why = NULL;
+
+	buf_init(&body, ANSWER_MAX);
+	if (!find_host(t))
+		return;
+	spent = (uint64_t)clock_mono().ms - t->began_ms;
+	post.deadline_ms = t->deadline_ms > spent + 1 ? t->deadline_ms - spent : 1;
+	if (https_send(t->https, &post, &status, &body, &why)) {
+		oauth_put_reply(&t->answer, (enum oauth_kind)t->kind, status, buf_slice(&body), t->secret,
+				t->secret_count);
+		keep_refresh_token(&t->answer);
+	} else {
+		give_up(t, why);
+	}
+	free(why);
+	buf_release(&body);
+}
+
+static int answer(struct token *t)
+{
+	struct slice rest = buf_slice(&t->answer);
+
+	while (rest.len > 0) {
+		ssize_t put = write(STDOUT_FILENO, rest.ptr, rest.len);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return EXIT_STATUS_OS;
+		rest = (struct slice){ rest.ptr + put, rest.len - (size_t)put };
+	}
+	return 0;
+}
+
+static void read_arguments(struct token *t, int argc, char **argv)
+{
+	static const struct option OPTIONS[] = {
+		{ "uid", required_argument, NULL, 'u' },
+		{ "gid", required_argument, NULL, 'g' },
+		{ NULL, 0, NULL, 0 },
+	};
+	uint64_t number;
+	int which;
+
+	t->uid = (uid_t)-1;
+	t->gid = (gid_t)-1;
+	while ((which = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+		if (which == '?' || !text_parse_u64(slice_of(optarg), &number) || number > UINT32_MAX)
+			exit(EXIT_STATUS_USAGE);
+		if (which == 'u')
+			t->uid = (uid_t)number;
+		else
+			t->gid = (gid_t)number;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct token t;
+	static struct buf question;
+	int status = 0;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	log_set_level(LOG_LEVEL_ERROR);
+	read_arguments(&t, argc, argv);
+	buf_init(&question, OAUTH_RECORDS_MAX);
+	buf_init(&t.answer, OAUTH_RECORDS_MAX);
+	t.began_ms = (uint64_t)clock_mono().ms;
+	if (isatty(STDIN_FILENO) || !read_question(&question) || !take_question(&t, buf_slice(&question))) {
+		fputs("token is a part of Postern and is started by it, never by hand.\n", stderr);
+		return EXIT_STATUS_USAGE;
+	}
+	if (prepare(&t)) {
+		if (enter_jail(&t) < 0)
+			give_up(&t, "its asker cannot give up its privileges");
+		else
+			ask(&t);
+	}
+	status = answer(&t);
+	dns_free(&t.dns);
+	https_free(&t.https);
+	host_file_free(&t.host_file);
+	loop_free(&t.loop);
+	free(t.conf.dns.servers.item);
+	buf_release(&t.answer);
+	buf_release(&question);
+	return status;
+}
