@@ -15,6 +15,19 @@ static void put_limits(struct buf *out, const char *limits)
 	buf_put_str(out, " }\n");
 }
 
+static void put_oauth2(struct buf *out, const struct conf_preset_oauth2 *o)
+{
+	if (!o)
+		return;
+	buf_printf(out, "    # oauth2 { token-url = \"%s\"", o->token_url);
+	if (*o->device_url)
+		buf_printf(out, "\n    #          device-url = \"%s\"", o->device_url);
+	if (*o->scope)
+		buf_printf(out, "\n    #          scope = \"%s\"", o->scope);
+	buf_put_str(out, "\n    #          client-id = \"...\"   client-secret-file = \"...\"   refresh-token-file = "
+			 "\"...\" }\n");
+}
+
 static void put_preset(struct buf *out, const struct conf_preset *p)
 {
 	buf_printf(out, "server \"%s\" {\n    method   = relay\n", p->name);
@@ -27,7 +40,9 @@ static void put_preset(struct buf *out, const struct conf_preset *p)
 		put_limits(out, p->limits);
 	if (p->max_connections > 0)
 		buf_printf(out, "    max-connections = %u\n", p->max_connections);
-	buf_printf(out, "    # username = \"...\"   password-file = \"%s.password\"\n}\n", p->name);
+	buf_printf(out, "    # username = \"...\"   password-file = \"%s.password\"\n", p->name);
+	put_oauth2(out, conf_preset_find_oauth2(p->name));
+	buf_put_str(out, "}\n");
 }
 
 bool conf_presets_format(struct buf *out, const char *name)

@@ -23,7 +23,7 @@ enum conf_type {
 	TYPE_ADDRESS,      /* char *: a mail address */
 	TYPE_PATH,         /* char *: made absolute; "" is NULL */
 	TYPE_USER,         /* char *: name of a user or group */
-	TYPE_URL,          /* char *: https://... */
+	TYPE_URL,          /* char *: https://..., or http:// to this very host */
 	TYPE_STORE,        /* char *: "local" or redis://HOST:PORT/DB */
 	TYPE_LOG,          /* conf.log_target, conf.log_file */
 	TYPE_CHOICE,       /* enum: position among the choices, plus min */
@@ -96,6 +96,12 @@ struct conf_preset {
 extern const struct conf_preset conf_presets[];
 extern const unsigned conf_preset_count;
 const struct conf_preset *conf_preset_find(const char *name);
+
+/* What oauth2 {} has in a preset; "": nothing. NULL when the provider is not known to have any. */
+struct conf_preset_oauth2 {
+	const char *name, *token_url, *device_url, *scope;
+};
+const struct conf_preset_oauth2 *conf_preset_find_oauth2(const char *name);
 
 /* Mistakes while they are gathered; sorted by line when they are handed over. */
 struct conf_mistake {

@@ -113,38 +113,48 @@ static void check_login(struct server_rules *s)
 {
 	struct conf_server *v = s->server;
 	bool has_user = line_of(s, &v->username), has_password = line_of(s, &v->password);
-	bool has_file = line_of(s, &v->password_file), has_oauth2 = line_of(s, &v->oauth2.token_url);
+	bool has_file = line_of(s, &v->password_file), has_oauth2 = v->oauth2.is_set;
 
 	if (has_password && has_file)
 		wrong(s, &v->password, "password", "and password-file exclude one another; keep password-file");
 	if ((has_password || has_file) && !has_user)
 		wrong(s, has_file ? (void *)&v->password_file : (void *)&v->password,
 		      has_file ? "password-file" : "password", "needs username beside it");
+	if (has_oauth2 && !has_user && !v->preset)
+		wrong(s, &v->username, "username", "oauth2 { } of server \"%s\" needs it beside it", v->name);
 	if (has_user && !has_password && !has_file && !has_oauth2)
 		wrong(s, &v->username, "username", "needs password-file (or password, or oauth2 { }) beside it");
 	if (has_user && v->method == METHOD_DIRECT)
 		wrong(s, &v->username, "username", "has no use with method = direct: MX hosts take no login");
 }
 
-static void check_oauth2(struct server_rules *s)
+/* Called before check_login(), who asks whether there is any. */
+static void apply_oauth2(struct server_rules *s)
 {
 	struct conf_oauth2 *o = &s->server->oauth2;
+	const struct conf_preset_oauth2 *p = s->server->preset ? conf_preset_find_oauth2(s->server->preset) : NULL;
 	const struct {
-		void *field;
-		const char *name;
-	} needed[] = { { &o->token_url, "token-url" },
-		       { &o->client_id, "client-id" },
-		       { &o->refresh_token_file, "refresh-token-file" } };
-	unsigned given = 0;
+		char **field;
+		const char *name, *preset;
+		bool is_needed;
+	} parts[] = { { &o->token_url, "token-url", p ? p->token_url : "", true },
+		      { &o->client_id, "client-id", "", true },
+		      { &o->refresh_token_file, "refresh-token-file", "", true },
+		      { &o->client_secret_file, "client-secret-file", "", false },
+		      { &o->device_url, "device-url", p ? p->device_url : "", false },
+		      { &o->scope, "scope", p ? p->scope : "", false } };
 
-	for (unsigned i = 0; i < ARRAY_LEN(needed); i++)
-		given += line_of(s, needed[i].field) > 0;
-	if (given == 0)
-		return;
-	for (unsigned i = 0; i < ARRAY_LEN(needed); i++)
-		if (!line_of(s, needed[i].field))
-			wrong(s, needed[i].field, needed[i].name, "oauth2 { } of server \"%s\" needs it",
+	for (unsigned i = 0; i < ARRAY_LEN(parts); i++)
+		o->is_set |= line_of(s, parts[i].field) > 0;
+	for (unsigned i = 0; o->is_set && i < ARRAY_LEN(parts); i++) {
+		if (line_of(s, parts[i].field))
+			continue;
+		if (*parts[i].preset)
+			*parts[i].field = xstrdup(parts[i].preset);
+		else if (parts[i].is_needed)
+			wrong(s, parts[i].field, parts[i].name, "oauth2 { } of server \"%s\" needs it",
 			      s->server->name);
+	}
 }
 
 static void check_pop(struct server_rules *s)
@@ -211,8 +221,8 @@ void conf_server_rules_apply(struct conf_reader *r, struct conf_server *server)
 	apply_preset(&s);
 	check_host(&s);
 	resolve_tls(&s);
+	apply_oauth2(&s);
 	check_login(&s);
-	check_oauth2(&s);
 	check_pop(&s);
 	check_sender_rules(&s);
 	check_limit_helpers(&s);

@@ -43,12 +43,30 @@ const struct conf_preset conf_presets[] = {
 #define COUNTED                                                true
 #define FREE                                                   false
 #define PRESET(name, host, port, limits, connections, refused) { name, host, port, limits, connections, refused },
+#define PRESET_OAUTH2(...)
 #include "lib/conf_presets.def"
 #undef PRESET
+#undef PRESET_OAUTH2
 #undef COUNTED
 #undef FREE
 };
 const unsigned conf_preset_count = ARRAY_LEN(conf_presets);
+
+static const struct conf_preset_oauth2 PRESETS_OAUTH2[] = {
+#define PRESET(...)
+#define PRESET_OAUTH2(name, token_url, device_url, scope) { name, token_url, device_url, scope },
+#include "lib/conf_presets.def"
+#undef PRESET
+#undef PRESET_OAUTH2
+};
+
+const struct conf_preset_oauth2 *conf_preset_find_oauth2(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(PRESETS_OAUTH2); i++)
+		if (strcmp(PRESETS_OAUTH2[i].name, name) == 0)
+			return &PRESETS_OAUTH2[i];
+	return NULL;
+}
 
 const struct conf_preset *conf_preset_find(const char *name)
 {

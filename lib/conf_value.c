@@ -133,13 +133,18 @@ static void apply_user(struct conf_value *v)
 		conf_value_wrong(v, "is not a name of a user or group; use one such as \"%s\"", v->option->fallback);
 }
 
+/* What goes out in clear must not leave this host. */
 static void apply_url(struct conf_value *v)
 {
-	static const char SCHEME[] = "https://";
-	bool is_right = v->text.len > strlen(SCHEME) && v->text.len <= 2000 &&
-			memcmp(v->text.ptr, SCHEME, strlen(SCHEME)) == 0 && !memchr(v->text.ptr, ' ', v->text.len);
+	static const char *const STARTS[] = { "https://", "http://127.", "http://[::1]",
+					      "http://localhost:", "http://localhost/" };
+	bool is_right = false;
 
-	if (is_right)
+	for (unsigned i = 0; i < ARRAY_LEN(STARTS); i++)
+		is_right |= v->text.len > strlen(STARTS[i]) && memcmp(v->text.ptr, STARTS[i], strlen(STARTS[i])) == 0;
+	for (size_t i = 0; i < v->text.len; i++)
+		is_right &= v->text.ptr[i] > ' ' && v->text.ptr[i] < 0x7f;
+	if (is_right && v->text.len <= 2000)
 		copy_string(v);
 	else
 		conf_value_wrong(v, "is not a URL; it begins with \"https://\"");

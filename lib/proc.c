@@ -310,16 +310,20 @@ static void on_signal(void *arg, int signal)
 		begin_drain(p);
 }
 
-static void send_control(struct packet *packet)
+struct msg_head proc_master_head(const struct proc *p)
 {
-	/* A full pipe means that master is busy; it asks again. */
+	return (struct msg_head){ .from_generation = p->options.generation };
+}
+
+void proc_tell_master(const struct packet *packet)
+{
 	if (write(PROC_FD_CTL_OUT, packet->bytes, packet->len) < 0 && errno != EAGAIN && errno != EPIPE)
 		log_warn("cannot write to master: %s", strerror(errno));
 }
 
 static void answer_ping(const struct proc *p, const struct packet *packet)
 {
-	struct msg_head head = { .from_generation = p->options.generation };
+	struct msg_head head = proc_master_head(p);
 	struct msg_ping ping;
 	struct packet answer;
 
@@ -328,7 +332,7 @@ static void answer_ping(const struct proc *p, const struct packet *packet)
 	if (p->spec->cpu_max_s > 0)
 		jail_renew_cpu(p->spec->cpu_max_s);
 	msg_encode_pong(&answer, &head, &(struct msg_pong){ .sequence = ping.sequence });
-	send_control(&answer);
+	proc_tell_master(&answer);
 }
 
 /* The place of a partner in PROC_FD_PEER, or -1. */
@@ -544,14 +548,14 @@ void proc_set_context(struct proc *p, void *context)
 
 void proc_ready(struct proc *p)
 {
-	struct msg_head head = { .from_generation = p->options.generation };
+	struct msg_head head = proc_master_head(p);
 	struct packet packet;
 
 	if (p->is_ready)
 		return;
 	p->is_ready = true;
 	msg_encode_ready(&packet, &head, &(struct msg_ready){});
-	send_control(&packet);
+	proc_tell_master(&packet);
 }
 
 void proc_exit(struct proc *p, enum exit_status status)

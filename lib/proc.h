@@ -67,6 +67,9 @@ void *proc_context(struct proc *p);
 void proc_set_context(struct proc *p, void *context);
 void proc_ready(struct proc *p); /* once mail can flow: called by after_jail, or by a later event that it waits for */
 void proc_exit(struct proc *p, enum exit_status status); /* ends the loop after this turn; log flushed */
+/* To master; the header is made here. A full pipe means that master is busy, and loses it. */
+struct msg_head proc_master_head(const struct proc *p);
+void proc_tell_master(const struct packet *packet);
 /* The partner was asked to end (reload): give it nothing new, its successor will be announced. */
 bool proc_peer_is_ending(const struct proc *p, unsigned k);
 /* Channel to the k-th partner; generation of the peer is set and kept current. */

@@ -5,11 +5,14 @@
  *             pipes, starts resolver, limiter, smtpout (one or more), scheduler and pickup, and keeps them running.
  * Runs as:    root, with the capabilities listed below; or any user, and then the whole instance runs as that user.
  * Reads:      the configuration file and the password files it names; run/. Never mail, never the network.
- * Writes:     run/master.pid and run/lock (locks), run/status.json, run/control (a socket that the scheduler serves).
- * Messages:   READY and PONG from a child; PING, PEER and DRAIN to it (lib/msg.def). What else comes is ignored.
- * Signals:    SIGTERM, SIGINT: stop, transactions under way end first; a second one hurries. SIGHUP: reload.
- * Exit:       0 stopped; 64 usage; 69 another master runs here; 71 the system refuses something; 78 configuration.
- * Limits:     64 workers; restarts wait 1 s doubling to 60 s for what keeps dying (service.h).
+ * Starts:     besides those, libexec/postern/token for each access token that is to be fetched.
+ * Writes:     refresh tokens that the token server exchanges, in the files that the configuration names; run/master.pid
+ * and run/lock (locks), run/status.json, run/control (a socket that the scheduler serves). Messages:   READY and PONG
+ * from a child; PING, PEER and DRAIN to it (lib/msg.def). TOKEN_TAKEN from a smtpout, LOGIN_REFUSED from the scheduler;
+ * NEW_TOKEN and NEW_SECRETS to them. What else comes is ignored. Signals:    SIGTERM, SIGINT: stop, transactions under
+ * way end first; a second one hurries. SIGHUP: reload. Exit:       0 stopped; 64 usage; 69 another master runs here; 71
+ * the system refuses something; 78 configuration. Limits:     64 workers; restarts wait 1 s doubling to 60 s for what
+ * keeps dying (service.h).
  */
 #include "lib/conf.h"
 #include "lib/jail.h"
@@ -23,6 +26,7 @@
 #include "master/secrets.h"
 #include "master/status.h"
 #include "master/supervisor.h"
+#include "master/tokens.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -210,6 +214,14 @@ static void on_turn(void *arg UNUSED)
 	log_flush();
 }
 
+static void on_tokens_ready(void *arg)
+{
+	struct master *m = arg;
+
+	if (!m->is_stopping)
+		supervisor_start(m);
+}
+
 static void run(struct master *m)
 {
 	static const int SIGNALS[] = { SIGCHLD, SIGHUP, SIGTERM, SIGINT };
@@ -220,7 +232,7 @@ static void run(struct master *m)
 	loop_on_turn(m->loop, on_turn, NULL);
 	heartbeat_start(m);
 	m->secrets = secrets_new(m);
-	supervisor_start(m);
+	m->tokens = tokens_new(m, on_tokens_ready, m);
 	loop_run(m->loop);
 }
 
@@ -228,6 +240,7 @@ static void release(struct master *m)
 {
 	log_flush();
 	secrets_free(&m->secrets);
+	tokens_free(&m->tokens);
 	if (m->loop)
 		supervisor_close(m);
 	loop_free(&m->loop);

@@ -4,6 +4,7 @@
 #include "master/secrets.h"
 #include "master/snapshot.h"
 #include "master/status.h"
+#include "master/tokens.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -160,5 +161,6 @@ void reload_all(struct master *m)
 	log_info("configuration read again: replacing all processes");
 	change_workers(m);
 	secrets_follow(m->secrets);
+	tokens_follow(m->tokens);
 	supervisor_replace(m);
 }

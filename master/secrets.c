@@ -2,6 +2,7 @@
 #include "master/secrets.h"
 #include "lib/text.h"
 #include "master/snapshot.h"
+#include "master/tokens.h"
 #include <errno.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -68,8 +69,11 @@ static void on_settled(void *arg)
 	}
 	free(s->digest);
 	s->digest = now;
-	if (count > 0 && !s->m->is_stopping)
+	if (s->m->is_stopping)
+		return;
+	if (count > 0)
 		supervisor_renew_secrets(s->m, changed, count);
+	tokens_look(s->m->tokens);
 }
 
 static void on_event(void *arg, int fd, unsigned events UNUSED)
@@ -104,6 +108,8 @@ void secrets_follow(struct secrets *s)
 	for (unsigned i = 0; i < c->server_count; i++) {
 		watch_folder(s, c->server[i].password_file);
 		watch_folder(s, c->server[i].pop.password_file);
+		watch_folder(s, c->server[i].oauth2.client_secret_file);
+		watch_folder(s, c->server[i].oauth2.refresh_token_file);
 	}
 	s->server_count = c->server_count;
 	free(s->digest);

@@ -37,7 +37,7 @@ int snapshot_create(const char *name, struct slice bytes)
 	return -1;
 }
 
-static void put_secret(struct buf *out, unsigned index, const char *name, const char *value)
+void snapshot_put_secret(struct buf *out, unsigned index, const char *name, const char *value)
 {
 	buf_printf(out, "%u", index);
 	buf_put_char(out, '\0');
@@ -53,7 +53,7 @@ static void put_file(struct buf *out, const struct conf *c, unsigned index, cons
 	if (why)
 		log_error("server %s cannot log in: %s: %s", c->server[index].name, path, why);
 	else
-		put_secret(out, index, name, line);
+		snapshot_put_secret(out, index, name, line);
 	explicit_bzero(line, sizeof(line));
 }
 
@@ -62,7 +62,7 @@ void snapshot_collect_server(const struct conf *c, unsigned index, struct buf *o
 	const struct conf_server *server = &c->server[index];
 
 	if (server->password)
-		put_secret(out, index, "password", server->password);
+		snapshot_put_secret(out, index, "password", server->password);
 	else if (server->password_file)
 		put_file(out, c, index, "password", server->password_file);
 	if (server->pop.password_file)

@@ -77,8 +77,8 @@ static void build_arguments(struct arguments *a, const struct spawn *s)
 /* What a child may learn from our environment; nothing that steers the dynamic linker of a privileged start. */
 static void build_environment(char *env[ENV_MAX], bool is_root)
 {
-	static const char *const KEPT[] = { "TZ=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=",
-					    "POSTERN_TEST_" };
+	static const char *const KEPT[] = { "TZ=",           "SSL_CERT_FILE=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+					    "LSAN_OPTIONS=", "POSTERN_TEST_" };
 	static const char *const KEPT_UNPRIVILEGED[] = { "LD_LIBRARY_PATH=", "LD_PRELOAD=" };
 	unsigned count = 0;
 

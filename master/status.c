@@ -1,5 +1,6 @@
 /* status.c - run/status.json. */
 #include "master/status.h"
+#include "master/tokens.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -36,7 +37,9 @@ static void compose(struct buf *out, const struct master *m)
 			buf_put_char(out, ',');
 		put_process(out, &m->children[i]->service);
 	}
-	buf_put_str(out, "]}\n");
+	buf_put_str(out, "],\"tokens\":");
+	tokens_put_status(m->tokens, out);
+	buf_put_str(out, "}\n");
 }
 
 static int replace_file(int run, const char *name, const char *beside, const struct buf *content)

@@ -5,7 +5,8 @@
 
 /*
  * {"version","pid","started","state","reloads","refused_reloads","processes":[{"name","index","pid","started","restarts",
- * "state"}]}; times in seconds since 1970. state: starting, up, stopping, stopped. Written beside and renamed over.
+ * "state"}],"tokens":[as tokens_put_status() says]}; times in seconds since 1970. state: starting, up, stopping,
+ * stopped. Written beside and renamed over.
  */
 void status_write(const struct master *m);
 #endif

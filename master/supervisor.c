@@ -4,6 +4,7 @@
 #include "master/notify.h"
 #include "master/snapshot.h"
 #include "master/status.h"
+#include "master/tokens.h"
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -132,6 +133,7 @@ static int extra_of(const struct child *c, bool *owned)
 		return -1;
 	buf_init(&secrets, SNAPSHOT_SECRETS_MAX);
 	snapshot_collect_secrets(m->conf, &secrets);
+	tokens_collect(m->tokens, &secrets);
 	fd = snapshot_create("postern.secrets", buf_slice(&secrets));
 	if (secrets.ptr)
 		explicit_bzero(secrets.ptr, secrets.cap);
@@ -194,6 +196,7 @@ static void do_spawn(struct child *c)
 		return;
 	}
 	c->service.pid = pid;
+	c->token_serial = tokens_serial(m->tokens);
 	log_debug("%s started, pid %ld", c->name, (long)pid);
 	introduce(c);
 }
@@ -401,6 +404,7 @@ static void note_death(struct child *c, int status)
 	supervisor_apply(c, is_refusal ? SERVICE_REFUSED : SERVICE_DIED);
 	if (c->master->is_stopping)
 		supervisor_apply(c, SERVICE_STOP); /* whatever it died of, it is not started again now */
+	tokens_note_worker(c->master->tokens);
 }
 
 void supervisor_reap(struct master *m)
@@ -424,6 +428,8 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 	struct child *c = arg;
 	struct msg_ready ready;
 	struct msg_pong pong;
+	struct msg_token_taken taken;
+	struct msg_login_refused refused;
 
 	if (head->from_generation != c->service.generation)
 		return true; /* its predecessor's last words */
@@ -438,6 +444,17 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 		if (!msg_decode_pong(p, &pong))
 			return false;
 		heartbeat_note_answer(c);
+		return true;
+	case MSG_TOKEN_TAKEN:
+		if (c->service.role != ROLE_SMTPOUT || !msg_decode_token_taken(p, &taken))
+			return false;
+		c->token_serial = taken.serial;
+		tokens_note_worker(c->master->tokens);
+		return true;
+	case MSG_LOGIN_REFUSED:
+		if (c->service.role != ROLE_SCHEDULER || !msg_decode_login_refused(p, &refused))
+			return false;
+		tokens_note_refusal(c->master->tokens, refused.server);
 		return true;
 	default:
 		return false;
@@ -522,16 +539,22 @@ void supervisor_replace(struct master *m)
 
 void supervisor_renew_secrets(struct master *m, const uint32_t *servers, unsigned count)
 {
-	struct msg_new_secrets news = { .servers = { .values = servers, .count = (uint16_t)count } };
-	struct child *scheduler = find_role(m, ROLE_SCHEDULER);
-	struct msg_head head = channel_head(scheduler->control);
-	struct packet packet;
-
 	for (unsigned i = 0; i < m->child_count; i++) {
 		if (m->children[i]->service.role == ROLE_SMTPOUT)
 			supervisor_apply(m->children[i], SERVICE_REPLACE);
 	}
 	status_write(m);
+	supervisor_tell_secrets(m, servers, count, false);
+}
+
+void supervisor_tell_secrets(struct master *m, const uint32_t *servers, unsigned count, bool is_token)
+{
+	struct msg_new_secrets news = { .servers = { .values = servers, .count = (uint16_t)count },
+					.is_token = is_token };
+	struct child *scheduler = find_role(m, ROLE_SCHEDULER);
+	struct msg_head head = channel_head(scheduler->control);
+	struct packet packet;
+
 	if (scheduler->service.pid == 0)
 		return; /* the next one tries every server anyway */
 	msg_encode_new_secrets(&packet, &head, &news);

@@ -14,6 +14,7 @@ enum { SUPERVISOR_CHILDREN_MAX = 4 + PROC_WORKERS_MAX };
 
 struct master;
 struct secrets;
+struct tokens;
 
 struct child {
 	struct master *master;
@@ -22,6 +23,7 @@ struct child {
 	struct channel *control;
 	struct loop_timer *due; /* of a WAITING service */
 	char name[24];          /* "smtpout-2", for messages */
+	uint32_t token_serial;  /* of a smtpout: up to which one it knows the access tokens */
 };
 
 /* The one object of this program. */
@@ -41,6 +43,7 @@ struct master {
 	uint32_t generation; /* counts every start of everything */
 	struct loop_timer *heartbeat, *hurry;
 	struct secrets *secrets;
+	struct tokens *tokens;
 	uint32_t beat;
 	unsigned heartbeat_ms;
 	unsigned reloads, refused_reloads;
@@ -57,6 +60,8 @@ void supervisor_replace(struct master *m); /* all, for a new configuration */
 /* Passwords of these servers have changed: workers that know them replace the others, then the scheduler hears of it.
  */
 void supervisor_renew_secrets(struct master *m, const uint32_t *servers, unsigned count);
+/* Only the latter. is_token: a token was fetched, nobody has changed anything. */
+void supervisor_tell_secrets(struct master *m, const uint32_t *servers, unsigned count, bool is_token);
 /* First call: begin nothing new, end when nothing is under way. Second: now. `status`: master's own, at last. */
 void supervisor_stop(struct master *m, enum exit_status status);
 /* Collects dead children; as PID 1 also everybody else's. */

@@ -42,6 +42,17 @@ bool refusal_is_one(const struct scheduler *s, unsigned server, const struct msg
 	return m->cause == FAILURE_AUTH && s->conf->server[server].method == METHOD_RELAY;
 }
 
+/* The access token may have been called back before its time: master fetches another. */
+static void tell_master(struct scheduler *s, unsigned server)
+{
+	const struct msg_login_refused m = { .server = conf_server_key(&s->conf->server[server]) };
+	struct msg_head head = proc_master_head(s->proc);
+	struct packet p;
+
+	msg_encode_login_refused(&p, &head, &m);
+	proc_tell_master(&p);
+}
+
 /* 454 and its like say nothing of the password. 432, "a password transition is needed", does. RFC 4954 6 */
 static bool is_outage(unsigned code)
 {
@@ -63,6 +74,8 @@ void refusal_note(struct scheduler *s, unsigned server, unsigned code, struct sl
 	}
 	write_down(s, server);
 	pause_begin(s, server, pause_ms(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, *count), why);
+	if (s->conf->server[server].oauth2.is_set)
+		tell_master(s, server);
 }
 
 void refusal_forget(struct scheduler *s, unsigned server)
@@ -81,14 +94,18 @@ void refusal_forget(struct scheduler *s, unsigned server)
 
 void refusal_on_new_secrets(struct scheduler *s, const struct msg_new_secrets *m)
 {
+	/* Refusals of what went before: they are to be heard first. */
+	for (unsigned i = 0; i < s->worker_count; i++)
+		channel_drain_input(s->worker[i].channel);
 	for (unsigned i = 0; i < m->servers.count; i++) {
 		unsigned server = msg_u32(&m->servers, i);
 
 		if (server >= s->conf->server_count ||
 		    (s->server[server].refusals == 0 && s->server[server].login_outages == 0))
 			continue;
-		/* refused once more, the wait begins as if for the second time */
-		if (s->server[server].refusals > 0)
+		/* Refused once more, the wait begins as if for the second time; but a token fetched by itself is no
+		 * hope of that kind. */
+		if (s->server[server].refusals > 0 && !m->is_token)
 			s->server[server].refusals = 1;
 		pause_end(s, server);
 	}

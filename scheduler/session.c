@@ -392,8 +392,10 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	if (!session || session->worker != w)
 		return;
 	l = session->lane;
-	is_explained = l && !session->was_up &&
-		       react_to_session(s, react_find(s, session->server, m->code, m->dsn, m->text), l, m);
+	/* A login refused with the token before the one that we have by now goes again, and nothing is learnt of it. */
+	is_explained = l && m->is_outdated;
+	if (l && !is_explained && !session->was_up)
+		is_explained = react_to_session(s, react_find(s, session->server, m->code, m->dsn, m->text), l, m);
 	if (l && !is_explained && refusal_is_one(s, session->server, m)) {
 		if (!gate_on_refusal(s, session->server, m->text))
 			refusal_note(s, session->server, m->code, m->text);

@@ -97,15 +97,20 @@ static void mask(struct login *l, char *text)
 	sasl_account_mask(of(l)->account, text);
 }
 
-struct login *login_new(struct sasl_account *account, const struct conf_list *preference, bool has_token,
-			bool may_be_clear)
+static bool is_outdated(struct login *l)
+{
+	return of(l)->sasl && sasl_is_outdated(of(l)->sasl);
+}
+
+struct login *login_new(struct sasl_account *account, const struct conf_list *preference, bool may_be_clear)
 {
 	struct account_login *a = xcalloc(1, sizeof(*a));
 
-	a->login = (struct login){ begin, step, is_complete, refused, mask };
+	a->login = (struct login){ begin, step, is_complete, refused, mask, is_outdated };
 	a->account = account;
 	a->wish.preference = preference;
-	a->wish.has_token = has_token;
+	a->wish.has_token = sasl_account_has_token(account);
+	a->wish.has_password = sasl_account_has_password(account);
 	a->may_be_clear = may_be_clear;
 	a->mechanism = MECHANISM_NONE;
 	return &a->login;

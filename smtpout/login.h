@@ -18,9 +18,10 @@ struct login {
 	bool (*is_complete)(struct login *l);      /* the server's success may be believed */
 	void (*refused)(struct login *l);          /* the server does not take this mechanism after all */
 	void (*mask)(struct login *l, char *text); /* covers the secret in a server's text */
+	bool (*is_outdated)(struct login *l);      /* another token has come since this one was said */
 };
 
 /* For a server that wants no login at all: NULL is fine everywhere. The account and the list are borrowed. */
-struct login *login_new(struct sasl_account *a, const struct conf_list *preference, bool has_token, bool may_be_clear);
+struct login *login_new(struct sasl_account *a, const struct conf_list *preference, bool may_be_clear);
 void login_free(struct login **l);
 #endif

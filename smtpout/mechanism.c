@@ -78,10 +78,16 @@ static bool is_fit(enum mechanism m, unsigned offered, const struct mechanism_wi
 	return false;
 }
 
+static bool may_use(enum mechanism m, const struct mechanism_wish *wish)
+{
+	return MECHANISMS[m].is_token ? wish->has_token : wish->has_password || !wish->has_token;
+}
+
+/* Tokens come first among them. */
 static enum mechanism choose_strongest(unsigned offered, const struct mechanism_wish *wish, enum obstacle *worst)
 {
 	for (unsigned i = 0; i < MECHANISM_COUNT; i++) {
-		if (MECHANISMS[i].is_token == wish->has_token && is_fit((enum mechanism)i, offered, wish, worst))
+		if (may_use((enum mechanism)i, wish) && is_fit((enum mechanism)i, offered, wish, worst))
 			return (enum mechanism)i;
 	}
 	return MECHANISM_NONE;

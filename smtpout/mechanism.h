@@ -19,7 +19,8 @@ enum mechanism {
 /* What decides besides the server's offer. */
 struct mechanism_wish {
 	const struct conf_list *preference; /* option `auth`; borrowed */
-	bool has_token;                     /* the secret is an access token: `auto` takes nothing else */
+	bool has_token;                     /* there is an access token: `auto` prefers it ... */
+	bool has_password;                  /* ... and takes nothing else, but where there is a password, too */
 	bool may_show;                      /* encrypted, or auth-without-tls: what shows the secret is fit to use */
 	unsigned spent;                     /* bits by enum mechanism: the server did not take these */
 };

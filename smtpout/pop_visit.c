@@ -306,7 +306,7 @@ static void begin_pop(struct pop_visit *v)
 	bool may_be_clear = v->server.tls == TLS_NONE || v->server.may_auth_without_tls;
 	struct sasl_account *account = v->w->pop_account[v->index];
 
-	v->login = login_new(account, &AUTO, false, may_be_clear);
+	v->login = login_new(account, &AUTO, may_be_clear);
 	pop_init(&v->pop, v->peer, stls_level(v), account, v->login, may_be_clear);
 	v->has_pop = true;
 }

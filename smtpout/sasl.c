@@ -16,8 +16,9 @@ struct stretched {
 };
 
 struct sasl_account {
-	char *username, *secret, *host;
+	char *username, *secret, *token, *host; /* token: NULL when none has come, or the secret is one */
 	size_t secret_len;
+	unsigned token_serial;
 	unsigned port;
 	struct stretched stretched;
 };
@@ -27,6 +28,7 @@ struct sasl {
 	enum mechanism mechanism;
 	Gsasl_session *session; /* NULL: a token */
 	unsigned rounds;
+	unsigned token_serial; /* the account's, when its token was said */
 	bool is_complete;
 	const char *error;
 	char refusal[TEXT_MAX];
@@ -64,6 +66,31 @@ void sasl_account_set_secret(struct sasl_account *a, struct slice secret)
 	a->secret_len = secret.len;
 }
 
+static void wipe_token(struct sasl_account *a)
+{
+	if (a->token)
+		explicit_bzero(a->token, strlen(a->token));
+	free(a->token);
+	a->token = NULL;
+}
+
+void sasl_account_set_token(struct sasl_account *a, struct slice token)
+{
+	wipe_token(a);
+	a->token = xstrndup(token.ptr, token.len);
+	a->token_serial++;
+}
+
+bool sasl_account_has_token(const struct sasl_account *a)
+{
+	return a->token != NULL;
+}
+
+bool sasl_account_has_password(const struct sasl_account *a)
+{
+	return a->secret_len > 0;
+}
+
 void sasl_account_free(struct sasl_account **account)
 {
 	struct sasl_account *a = *account;
@@ -71,6 +98,7 @@ void sasl_account_free(struct sasl_account **account)
 	if (!a)
 		return;
 	wipe_secret(a);
+	wipe_token(a);
 	free(a->username);
 	free(a->host);
 	free(a);
@@ -120,6 +148,10 @@ void sasl_account_mask(const struct sasl_account *a, char *text)
 {
 	struct buf plain;
 
+	if (a->token) {
+		cover(text, a->token, strlen(a->token));
+		cover_base64(text, a->token, strlen(a->token));
+	}
 	cover(text, a->secret, a->secret_len);
 	cover_base64(text, a->secret, a->secret_len);
 	buf_init(&plain, a->secret_len + strlen(a->username) + 8);
@@ -241,6 +273,11 @@ const char *sasl_error(const struct sasl *s)
 	return s->error;
 }
 
+bool sasl_is_outdated(const struct sasl *s)
+{
+	return mechanism_is_token(s->mechanism) && s->token_serial != s->account->token_serial;
+}
+
 const char *sasl_refusal(const struct sasl *s)
 {
 	return s->refusal;
@@ -358,7 +395,7 @@ static void put_saslname(struct buf *out, const char *name)
 	}
 }
 
-static void put_token_message(const struct sasl *s, struct buf *out)
+static void put_token_message(struct sasl *s, struct buf *out)
 {
 	const struct sasl_account *a = s->account;
 
@@ -369,7 +406,8 @@ static void put_token_message(const struct sasl *s, struct buf *out)
 		put_saslname(out, a->username);
 		buf_printf(out, ",\1host=%s\1port=%u\1auth=Bearer ", a->host, a->port);
 	}
-	buf_put(out, a->secret, a->secret_len);
+	s->token_serial = a->token_serial;
+	buf_put_slice(out, a->token ? slice_of(a->token) : (struct slice){ a->secret, a->secret_len });
 	buf_put_str(out, "\1\1");
 }
 

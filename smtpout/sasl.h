@@ -16,12 +16,17 @@ struct sasl;         /* one login under way */
 /* Loads the library: before the jail. False when it does not work. */
 bool sasl_init(void) MUST_CHECK;
 
-/* Copies all. `host` and `port` name the server (OAUTHBEARER tells them). */
+/* Copies all; a secret without `ptr`: there is no password. `host` and `port` name the server (OAUTHBEARER tells them).
+ */
 struct sasl_account *sasl_account_new(const char *username, struct slice secret, const char *host, unsigned port);
 void sasl_account_free(struct sasl_account **a); /* wipes it */
-/* A token is replaced while connections live. */
+/* Another password, for connections to come. */
 void sasl_account_set_secret(struct sasl_account *a, struct slice secret);
-/* Covers the secret, in clear and in base64, wherever it stands in this text of a server. */
+/* An access token beside the password, which may be another one while connections live. */
+void sasl_account_set_token(struct sasl_account *a, struct slice token);
+bool sasl_account_has_token(const struct sasl_account *a);
+bool sasl_account_has_password(const struct sasl_account *a);
+/* Covers the secrets, in clear and in base64, wherever it stands in this text of a server. */
 void sasl_account_mask(const struct sasl_account *a, char *text);
 
 /* The account is borrowed for the login's life. */
@@ -35,6 +40,8 @@ bool sasl_is_first(const struct sasl *s);
  */
 bool sasl_step(struct sasl *s, struct slice challenge, struct buf *response) MUST_CHECK;
 const char *sasl_error(const struct sasl *s);
+/* It was begun with a token that has been replaced since. */
+bool sasl_is_outdated(const struct sasl *s);
 /* Success may be believed now: all was said, and where the mechanism has it so, the server proved itself. */
 bool sasl_is_complete(const struct sasl *s);
 /* What the server said why a token is no good, in words; "" when it said nothing. Borrowed, as it came. */

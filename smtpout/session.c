@@ -75,6 +75,7 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 		.text = slice_of(why->text ? why->text : ""),
 		.relay = slice_of(s->relay ? s->relay : "none"),
 		.broken_flight = s->has_engine && s->engine.is_flight_broken,
+		.is_outdated = why->cause == FAILURE_AUTH && s->login && s->login->is_outdated(s->login),
 	};
 
 	close_connection(s);
@@ -373,8 +374,7 @@ static void prepare_login(struct session *s)
 	login_free(&s->login);
 	if (!s->w->account[s->server_index])
 		return;
-	s->login = login_new(s->w->account[s->server_index], &server->auth, server->oauth2.token_url != NULL,
-			     server->may_auth_without_tls);
+	s->login = login_new(s->w->account[s->server_index], &server->auth, server->may_auth_without_tls);
 	s->engine.login = s->login;
 }
 
@@ -442,9 +442,13 @@ static bool refuse_at_once(struct session *s)
 					       .dsn = "4.7.5",
 					       .text = (char *)"the certificates of this server could not be loaded" };
 	else if (!w->account[s->server_index] && s->server->username)
-		why = (struct engine_outcome){ .cause = FAILURE_AUTH,
-					       .dsn = "4.7.0",
-					       .text = (char *)"the password of this server could not be read" };
+		why = (struct engine_outcome){
+			.cause = FAILURE_AUTH,
+			.dsn = "4.7.0",
+			.text = (char *)(s->server->oauth2.is_set
+						 ? "no access token has been fetched for this server yet"
+						 : "the password of this server could not be read")
+		};
 	if (why.cause == FAILURE_NONE)
 		return false;
 	session_down(s, &why);

@@ -3,8 +3,8 @@
  * Started by:    master, one per CPU (option `workers`); never by hand
  * Runs as:       smtp-user, chrooted into queue/, which it can only read; network; no writing, no exec
  * Before jail:   certificates, keys and certificate store of the servers that use TLS; passwords, from a sealed memfd
- * Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC, POP_LOGIN from the scheduler
- * Messages out:  SESSION_UP, SESSION_DOWN, REPORT, INFLIGHT, RESYNCED, POP_DONE to the scheduler
+ * Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC, POP_LOGIN from the scheduler; NEW_TOKEN from master
+ * Messages out:  SESSION_UP, SESSION_DOWN, REPORT, INFLIGHT, RESYNCED, POP_DONE to the scheduler; TOKEN_TAKEN to master
  * Board:         one slot per transaction between its final dot and its report in the pipe
  * Logs:          the `to=` line of each recipient's outcome, once the scheduler has recorded it
  * Signals:       SIGTERM: what has not begun is handed back, what is under way ends, then exit 0
@@ -247,6 +247,16 @@ static void load_policies(struct smtpout *me, const struct conf *conf)
 	}
 }
 
+static void take_token(struct smtpout *me, unsigned index, struct slice token)
+{
+	const struct conf_server *server = &me->w.conf->server[index];
+
+	if (!me->w.account[index])
+		me->w.account[index] =
+			sasl_account_new(server->username, (struct slice){ "", 0 }, server->host, server->port);
+	sasl_account_set_token(me->w.account[index], token);
+}
+
 static void take_secret(void *arg, unsigned index, struct slice name, struct slice value)
 {
 	struct smtpout *me = arg;
@@ -261,6 +271,8 @@ static void take_secret(void *arg, unsigned index, struct slice name, struct sli
 		sasl_account_free(&me->w.account[index]);
 		me->w.account[index] = sasl_account_new(server->username, value, server->host, server->port);
 	}
+	if (server && server->username && slice_is(name, "token"))
+		take_token(me, index, value); /* comes behind the password */
 }
 
 /* A server whose password is missing is refused (session_open); the others work. */
@@ -297,6 +309,25 @@ static int before_jail(struct proc *p)
 	return 0;
 }
 
+/* A token lives shorter than we do. Master is told, so that no mail is sent our way for its sake before it is here. */
+static bool on_master(struct proc *p, const struct msg_head *head, const struct packet *packet)
+{
+	struct smtpout *me = proc_context(p);
+	struct msg_head back = proc_master_head(p);
+	struct msg_new_token m;
+	struct packet answer;
+	int index;
+
+	if (!me || head->type != MSG_NEW_TOKEN || !msg_decode_new_token(packet, &m))
+		return false;
+	index = conf_find_server_key(me->w.conf, m.server);
+	if (index >= 0 && me->w.conf->server[index].username)
+		take_token(me, (unsigned)index, m.token);
+	msg_encode_token_taken(&answer, &back, &(struct msg_token_taken){ .serial = m.serial });
+	proc_tell_master(&answer);
+	return true;
+}
+
 static int after_jail(struct proc *p)
 {
 	struct smtpout *me = proc_context(p);
@@ -319,6 +350,7 @@ static const struct proc_spec SPEC = {
 	.before_jail = before_jail,
 	.after_jail = after_jail,
 	.on_drain = on_drain,
+	.on_master = on_master,
 	.on_peer = on_peer,
 };
 

@@ -38,18 +38,52 @@ static json_t *describe_process(const json_t *process)
 			 "state", json_object_get(process, "state"));
 }
 
+static json_t *time_of(const json_t *object, const char *name)
+{
+	json_int_t seconds = json_integer_value(json_object_get(object, name));
+	json_t *text;
+	struct buf out;
+
+	if (seconds <= 0)
+		return json_null();
+	buf_init(&out, CELL_BYTES);
+	clock_format_rfc3339(&out, (struct wall){ (int64_t)seconds * 1000 });
+	text = json_string(buf_text(&out));
+	buf_release(&out);
+	return text;
+}
+
+/* The scheduler's servers, each with what master knows of its access token. */
+static json_t *describe_servers(const struct status_view *view)
+{
+	json_t *servers = json_object_get(view->scheduler, "servers"), *token, *server;
+
+	for (size_t i = 0; (token = json_array_get(json_object_get(view->master, "tokens"), i)); i++) {
+		const char *name = json_string_value(json_object_get(token, "server"));
+		json_t *error = json_object_get(token, "error");
+
+		for (size_t k = 0; name && (server = json_array_get(servers, k)); k++) {
+			if (strcmp(json_string_value(json_object_get(server, "name")), name) == 0)
+				json_object_set_new(server, "token",
+						    json_pack("{s:o, s:o, s:o}", "valid_until",
+							      time_of(token, "valid_until"), "next_try",
+							      time_of(token, "next_try"), "error",
+							      error ? json_incref(error) : json_null()));
+		}
+	}
+	return servers ? json_incref(servers) : json_array();
+}
+
 static json_t *describe(const struct status_view *view)
 {
-	json_t *processes = json_array(), *queue = json_object_get(view->scheduler, "queue"),
-	       *servers = json_object_get(view->scheduler, "servers"), *process;
+	json_t *processes = json_array(), *queue = json_object_get(view->scheduler, "queue"), *process;
 
 	for (size_t i = 0; (process = json_array_get(json_object_get(view->master, "processes"), i)); i++)
 		json_array_append_new(processes, describe_process(process));
 	return json_pack("{s:O, s:O, s:I, s:O, s:o, s:o, s:o}", "version", json_object_get(view->master, "version"),
 			 "pid", json_object_get(view->master, "pid"), "uptime", uptime_of(view->master), "state",
 			 json_object_get(view->master, "state"), "processes", processes, "queue",
-			 queue ? json_incref(queue) : json_null(), "servers",
-			 servers ? json_incref(servers) : json_array());
+			 queue ? json_incref(queue) : json_null(), "servers", describe_servers(view));
 }
 
 static void print_json(json_t *value)
@@ -134,6 +168,24 @@ static void print_limits(const json_t *server)
 	}
 }
 
+/* "token valid until 2026-11-22T10:00:00Z", and what is wrong when something is. */
+static void print_token(const json_t *server)
+{
+	const json_t *token = json_object_get(server, "token");
+	const char *until = string_of(token, "valid_until"), *error = string_of(token, "error");
+
+	if (!token)
+		return;
+	if (!columns_is_terminal()) {
+		printf("token\t%s\t%s\t%s\t%s\n", string_of(server, "name"), until, string_of(token, "next_try"),
+		       error);
+		return;
+	}
+	printf("  token valid until %s\n", *until ? until : "-: none yet");
+	if (*error)
+		printf("  token: %s; next try %s\n", error, string_of(token, "next_try"));
+}
+
 static void print_servers(const json_t *servers)
 {
 	static const struct column COLUMNS[] = { { "SERVER", 16, false }, { "METHOD", 7, false },
@@ -160,6 +212,7 @@ static void print_servers(const json_t *servers)
 		format_number(bounced, s, "bounced");
 		columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 		print_limits(s);
+		print_token(s);
 	}
 }
 

@@ -27,6 +27,7 @@ int command_limits(const struct command_context *c, int argc, char **argv);
 int command_act(const struct command_context *c, int argc, char **argv); /* retry, hold, release, delete */
 int command_route(const struct command_context *c, int argc, char **argv);
 int command_test(const struct command_context *c, int argc, char **argv);
+int command_login(const struct command_context *c, int argc, char **argv);
 int command_presets(const struct command_context *c, int argc, char **argv);
 
 /* "postern: TEXT" on stderr. */

@@ -52,6 +52,11 @@ static const struct {
 	  "Prints each step with the server's own words, and what to change when one fails. The service need not run.\n"
 	  "--dry-run stops before DATA. Exits 0, 65 refused for good, 69 unavailable, 75 not now, 77 login "
 	  "refused.\n" },
+	{ "login", command_login, "SERVER", "OAuth2 login for a server with oauth2 { }",
+	  "Prints an address and a code to enter there in any browser, waits for that, and keeps the refresh token in "
+	  "refresh-token-file.\nThe service need not run; one that runs takes it up by itself. Exits 0, 69 token "
+	  "server "
+	  "unavailable, 75 not in\ntime, 77 denied or not permitted, 78 configuration.\n" },
 	{ "route", command_route, "SENDER RECIPIENT [--json]", "which servers would carry a message, and why",
 	  "Reads the configuration only; \"\" or <> is the null sender. Exits 1 when no server may carry it.\n" },
 	{ "presets", command_presets, "[NAME]", "the providers' presets, as configuration",
@@ -59,7 +64,7 @@ static const struct {
 };
 
 /* Promised by the interface, built later: an honest answer instead of "unknown command". */
-static const char *const LATER[] = { "show", "cat", "suspend", "resume", "login", "trace", "stats", "top", "doctor" };
+static const char *const LATER[] = { "show", "cat", "suspend", "resume", "trace", "stats", "top", "doctor" };
 
 void command_complain(const char *format, ...)
 {

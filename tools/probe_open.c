@@ -4,6 +4,7 @@
 #include "lib/secret.h"
 #include "lib/text.h"
 #include "smtpout/pop_visit.h"
+#include "tools/broker.h"
 #include "tools/probe.h"
 #include <errno.h>
 #include <pwd.h>
@@ -84,19 +85,78 @@ static int open_pop(struct probe *p)
 	return status ? status : open_policy(p, &p->pop, &p->pop_policy);
 }
 
+/* --- an access token, where there is oauth2 {} */
+
+static int refuse_token(struct probe *p, const struct oauth_answer *a, int64_t took_ms)
+{
+	bool is_final = oauth_is_final(a);
+
+	steps_put(&p->steps, STEP_FAILED, "token", took_ms, a->text);
+	if (!is_final)
+		steps_put(&p->steps, STEP_ADVICE, "token", -1,
+			  "see whether token-url is right, and whether this host may connect to it");
+	else if (strcmp(a->error, "invalid_grant") == 0)
+		steps_put(&p->steps, STEP_ADVICE, "token", -1,
+			  "the refresh token is no good any more: `postern login` gets another");
+	else
+		steps_put(&p->steps, STEP_ADVICE, "token", -1,
+			  "correct client-id, client-secret-file and scope, or what the provider allows this client");
+	return is_final ? EXIT_STATUS_NOT_PERMITTED : EXIT_STATUS_UNAVAILABLE;
+}
+
+static int take_token(struct probe *p, const struct oauth_answer *a, int64_t took_ms)
+{
+	struct buf text;
+
+	if (!a->access_token)
+		return refuse_token(p, a, took_ms);
+	buf_init(&text, PROBE_TEXT_MAX);
+	buf_printf(&text, "an access token from %s, good for ", p->server->oauth2.token_url);
+	text_format_duration(&text, a->expires_s * 1000);
+	if (a->refresh_token)
+		buf_printf(&text, "; another refresh token is in %s", p->server->oauth2.refresh_token_file);
+	steps_put(&p->steps, STEP_OK, "token", took_ms, buf_text(&text));
+	buf_release(&text);
+	sasl_account_set_token(p->account, slice_of(a->access_token));
+	return 0;
+}
+
+static int fetch_token(struct probe *p)
+{
+	int64_t since_ms = clock_mono().ms;
+	struct oauth_answer answer;
+	struct refresh refresh;
+	struct broker b;
+	int status;
+
+	if (!broker_open(&b, p->conf, p->server) || !broker_open_refresh(&b, &refresh, false)) {
+		broker_close(&b);
+		return refuse(p, b.is_forbidden ? EXIT_STATUS_NOT_PERMITTED : EXIT_STATUS_CONFIG,
+			      b.is_forbidden ? "run this as the owner of the files that oauth2 { } names, or as root"
+					     : "`postern login` makes refresh-token-file; nobody but its owner may "
+					       "read the files that oauth2 { } names",
+			      xstrdup(b.why));
+	}
+	broker_ask(&b, OAUTH_REFRESH, refresh.token, refresh.fd, &answer);
+	if (!refresh_close(&refresh))
+		steps_put(&p->steps, STEP_ADVICE, "token", -1, "refresh-token-file cannot be written: see its folder");
+	broker_close(&b);
+	status = take_token(p, &answer, clock_mono().ms - since_ms);
+	oauth_answer_release(&answer);
+	return status;
+}
+
 static int open_login(struct probe *p)
 {
 	const struct conf_server *s = p->server;
+	int status;
 
 	if (!sasl_init())
 		return refuse(p, EXIT_STATUS_SOFTWARE, "install libgsasl again", xstrdup("libgsasl does not work"));
 	if (!s->username)
 		return 0;
-	if (s->oauth2.token_url)
-		return refuse(p, EXIT_STATUS_UNAVAILABLE,
-			      "test it with an access token in password-file, auth = { \"xoauth2\" }, and no oauth2 {}",
-			      xstrdup("this command cannot fetch access tokens (oauth2)"));
-	return open_account(p, s->username, s->password, s->password_file, s, &p->account);
+	status = open_account(p, s->username, s->password, s->password_file, s, &p->account);
+	return status == 0 && s->oauth2.is_set ? fetch_token(p) : status;
 }
 
 static int open_dns(struct probe *p)

@@ -125,7 +125,7 @@ static bool visit(struct probe *p, const struct host *host)
 		return false;
 	v.peer = probe_peer(host, &address);
 	v.since_ms = clock_mono().ms;
-	v.login = login_new(p->pop_account, &AUTO, false, may_be_clear);
+	v.login = login_new(p->pop_account, &AUTO, may_be_clear);
 	probe_stream_open(&v.stream, fd);
 	buf_init(&v.input, 3 * POP_LINE_MAX);
 	pop_init(&v.pop, v.peer, tls, p->pop_account, v.login, may_be_clear);

@@ -302,8 +302,7 @@ static void begin(struct talk *t, struct probe *p, int fd)
 	t->engine.is_stepwise = true;
 	t->engine.is_rehearsal = p->is_rehearsal;
 	if (p->account)
-		t->engine.login = t->login = login_new(p->account, &server->auth, server->oauth2.token_url != NULL,
-						       server->may_auth_without_tls);
+		t->engine.login = t->login = login_new(p->account, &server->auth, server->may_auth_without_tls);
 	t->rcpt = slice_of(p->rcpt);
 	t->mail = (struct engine_mail){ .sender = slice_of(p->sender), .rcpt = &t->rcpt, .rcpt_count = 1 };
 	t->mail.is_8bit = t->mail.is_utf8 = !is_ascii;

@@ -5,6 +5,7 @@
  *            change when one fails. A program of its own, so that `postern` needs neither OpenSSL nor libunbound.
  * Runs as    whoever calls it, who must be able to read the configuration and its secrets; root becomes smtp-user.
  *            Before the first byte from outside is read it goes into the same jail as smtpout, without a chroot.
+ *            Where there is oauth2 {}, the program `token` fetches an access token before that.
  * Reads      the configuration, password files, certificates, resolv.conf, hosts. Writes nothing but stdout and stderr.
  *            The service need not run, and hears nothing of it: no limit is charged, no state changes.
  * Exits      0 the message was taken (--dry-run: would be); 64 usage; 65 refused for good; 69 unavailable; 75 not now;

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (!account)
 		account = sasl_account_new("bob", slice_of(SECRET), "pop.example", 110);
-	login = login_new(account, &preference, false, false);
+	login = login_new(account, &preference, false);
 	pop_init(&p, "pop.example[192.0.2.1]:110", (enum engine_tls)(data[0] % 3), account, login, false);
 	pop_connected(&p, data[0] & 4);
 	for (size_t at = 1; at < size && p.state != POP_OVER;) {

@@ -186,6 +186,7 @@ class Instance:
         self.process = None
         self.dropped = 0
         self.allow = []
+        self.env = {}                           # more of an environment
         self.log_seen = 0
 
     def open_to_all(self):
@@ -214,6 +215,7 @@ class Instance:
         if SANITIZED:
             env["ASAN_OPTIONS"] = "abort_on_error=0:exitcode=70:detect_leaks=1"
             env["UBSAN_OPTIONS"] = "print_stacktrace=1"
+        env.update(self.env)
         env.update(more)
         return env
 

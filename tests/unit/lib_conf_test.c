@@ -206,6 +206,14 @@ static void test_rules(void **state UNUSED)
 		  { ":1: host: the preset ses needs it: it depends on your account" } },
 		{ "\nserver \"a\" { method = gmail }",
 		  { ":2: username: server \"a\" uses the preset gmail, which needs one" } },
+		{ "server \"a\" { host = h username = u\n oauth2 { client-id = i } }",
+		  { ":1: token-url: oauth2 { } of server \"a\" needs it",
+		    ":1: refresh-token-file: oauth2 { } of server \"a\" needs it" } },
+		{ "server \"a\" { host = h oauth2 { client-id = i token-url = \"https://x\" refresh-token-file = r } }",
+		  { ":1: username: oauth2 { } of server \"a\" needs it beside it" } },
+		{ "server \"a\" { host = h username = u oauth2 { client-id = i token-url = \"http://x\" "
+		  "refresh-token-file = r } }",
+		  { ":1: token-url: \"http://x\" is not a URL; it begins with \"https://\"" } },
 		{ "server \"a\" { host = h tls-client-key = \"k\" }",
 		  { ":1: tls-client-key: needs tls-client-cert beside it" } },
 		{ "server \"a\" { host = h tls = none tls-client-cert = \"c\" }",
@@ -538,9 +546,6 @@ static void test_later_is_refused(void **state UNUSED)
 		  { ":1: limits-store: \"redis://h:1/2\" is not available in this version; use \"local\"" } },
 		{ "server \"a\" { host = h reserve = \"x\" }",
 		  { ":1: reserve: \"x\" is not a reserve; use 1 to 99 percent, such as \"10% high\"" } },
-		{ "server \"a\" { host = h\n oauth2 { client-id = i token-url = \"https://x\" refresh-token-file = r } "
-		  "}",
-		  { ":2: oauth2: not available in this version" } },
 		{ OK "destination \"x.org\" { max-connections = 0 }",
 		  { ":2: max-connections: \"0\" is out of bounds; use 1 to 10000" } },
 	};
@@ -551,6 +556,30 @@ static void test_later_is_refused(void **state UNUSED)
 				    "server \"a\" { host = h pace = false auth = auto initial-used = { } }",
 				    false);
 
+	conf_free(&c);
+}
+
+/* What a preset knows need not be said, and may be said otherwise. */
+static void test_oauth2_of_presets(void **state UNUSED)
+{
+	struct conf *c = read_right("server \"a\" { method = outlook365 username = u oauth2 { client-id = i "
+				    "refresh-token-file = \"/r\" } }\n"
+				    "server \"b\" { method = gmail username = u oauth2 { client-id = i scope = other "
+				    "refresh-token-file = \"/r\" token-url = \"http://127.0.0.1:8080/t\" } }\n"
+				    "server \"c\" { method = gmail username = u password = p }",
+				    false);
+	const struct conf_oauth2 *o = &c->server[0].oauth2;
+
+	assert_true(o->is_set);
+	assert_string_equal(o->token_url, "https://login.microsoftonline.com/common/oauth2/v2.0/token");
+	assert_string_equal(o->device_url, "https://login.microsoftonline.com/common/oauth2/v2.0/devicecode");
+	assert_non_null(strstr(o->scope, "offline_access"));
+	assert_null(o->client_secret_file);
+	o = &c->server[1].oauth2;
+	assert_string_equal(o->token_url, "http://127.0.0.1:8080/t");
+	assert_string_equal(o->scope, "other");
+	assert_false(c->server[2].oauth2.is_set);
+	assert_null(c->server[2].oauth2.token_url);
 	conf_free(&c);
 }
 
@@ -693,6 +722,7 @@ int main(void)
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_later_options),
 		cmocka_unit_test(test_later_is_refused),
+		cmocka_unit_test(test_oauth2_of_presets),
 		cmocka_unit_test(test_deny),
 		cmocka_unit_test(test_many_servers),
 		cmocka_unit_test(test_titles),

@@ -306,10 +306,15 @@ static void run_step(struct run *r, const char *step)
 static void run_vector(const struct vector *v)
 {
 	struct run r = { .v = v };
-	struct sasl_account *a = sasl_account_new("bob", slice_of("bob+pass/2="), "mx.example", 587);
+	struct sasl_account *a =
+		sasl_account_new("bob", slice_of(v->has_token ? "" : "bob+pass/2="), "mx.example", 587);
 	char *item[] = { xstrdup(v->auth ? v->auth : "auto") };
 	struct conf_list preference = { 1, item };
-	struct login *login = v->auth ? login_new(a, &preference, v->has_token, v->may_be_clear) : NULL;
+	struct login *login;
+
+	if (v->has_token)
+		sasl_account_set_token(a, slice_of("bob+pass/2="));
+	login = v->auth ? login_new(a, &preference, v->may_be_clear) : NULL;
 
 	engine_init(&r.e, "me.example", "mx.example[192.0.2.1]", v->tls);
 	r.e.login = login;
@@ -343,8 +348,11 @@ static void test_long_token(void **state)
 	const char *why = "";
 
 	memset(token, 't', sizeof(token) - 1);
-	struct sasl_account *a = sasl_account_new("bob", slice_of(token), "mx.example", 587);
-	struct login *l = login_new(a, &preference, true, false);
+	struct sasl_account *a = sasl_account_new("bob", slice_of(""), "mx.example", 587);
+	struct login *l;
+
+	sasl_account_set_token(a, slice_of(token));
+	l = login_new(a, &preference, false);
 
 	buf_init(&out, 10000);
 	assert_true(l->begin(l, 1u << MECHANISM_XOAUTH2, true, &out, &why));

@@ -212,7 +212,7 @@ static void run_vector(const struct vector *v)
 	struct conf_list preference = { 1, item };
 	struct run r = { .v = v };
 	struct sasl_account *a = sasl_account_new("bob", slice_of("bob+pass/2="), "pop.example", 110);
-	struct login *login = login_new(a, &preference, false, v->may_be_clear);
+	struct login *login = login_new(a, &preference, v->may_be_clear);
 
 	pop_init(&r.p, "pop.example[192.0.2.1]:110", v->tls, a, login, v->may_be_clear);
 	buf_init(&r.said, 100000);
@@ -238,7 +238,7 @@ static void test_endless_list(void **state)
 {
 	struct sasl_account *a = sasl_account_new("bob", slice_of("x"), "pop.example", 110);
 	struct conf_list preference = { 0, NULL };
-	struct login *login = login_new(a, &preference, false, true);
+	struct login *login = login_new(a, &preference, true);
 	struct pop p;
 	unsigned lines = 0;
 

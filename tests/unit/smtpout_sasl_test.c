@@ -242,6 +242,34 @@ static void test_new_secret_forgets_the_old(void **state)
 }
 
 /* A server's text never brings the secret into the log. */
+/* A refusal of what has been replaced in the meantime says nothing about what we have now. */
+static void test_a_token_is_outdated_by_the_next(void **state)
+{
+	struct sasl_account *a = sasl_account_new("bob", slice_of(""), "smtp.example.com", 587);
+	struct sasl *s;
+	struct buf out;
+
+	buf_init(&out, 1000);
+	assert_false(sasl_account_has_token(a));
+	sasl_account_set_token(a, slice_of("one"));
+	assert_true(sasl_account_has_token(a));
+	assert_false(sasl_account_has_password(a));
+	s = sasl_new(a, MECHANISM_XOAUTH2);
+	assert_true(sasl_step(s, slice_of(""), &out));
+	assert_false(sasl_is_outdated(s));
+	sasl_account_set_token(a, slice_of("two"));
+	assert_true(sasl_is_outdated(s));
+	sasl_free(&s);
+	s = sasl_new(a, MECHANISM_XOAUTH2);
+	buf_clear(&out);
+	assert_true(sasl_step(s, slice_of(""), &out));
+	assert_string_equal(buf_text(&out), "dXNlcj1ib2IBYXV0aD1CZWFyZXIgdHdvAQE=");
+	assert_false(sasl_is_outdated(s));
+	sasl_free(&s);
+	buf_release(&out);
+	sasl_account_free(&a);
+}
+
 static void test_secrets_are_covered(void **state)
 {
 	static const struct {
@@ -330,6 +358,8 @@ static const struct {
 	{ "PLAIN", "cram-md5", "tls", "it offers no way to log in that option auth allows" },
 	{ ALL, "auto", "tls token", "OAUTHBEARER" },
 	{ "PLAIN XOAUTH2", "auto", "tls token", "XOAUTH2" },
+	{ ALL, "auto", "tls token password", "OAUTHBEARER" },
+	{ "PLAIN LOGIN", "auto", "tls token password", "PLAIN" },
 	{ "PLAIN LOGIN", "auto", "tls token", "it offers no way to log in that option auth allows" },
 	{ "XOAUTH2", "auto", "clear token",
 	  "the password would go over the line in clear (no TLS, and no auth-without-tls)" },
@@ -352,6 +382,7 @@ static void test_choice(void **state)
 		while ((word = strsep(&rest, " ")))
 			item[list.count++] = word;
 		wish.has_token = strstr(CHOICES[i].options, "token");
+		wish.has_password = strstr(CHOICES[i].options, "password");
 		wish.may_show = strstr(CHOICES[i].options, "tls") || strstr(CHOICES[i].options, "allowed");
 		wish.spent = strstr(CHOICES[i].options, "spent") ? 1u << MECHANISM_SCRAM_SHA_256 : 0;
 		m = mechanism_choose(mechanism_parse(slice_of(CHOICES[i].offered)), &wish, &why);
@@ -365,6 +396,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_logins),
 		cmocka_unit_test(test_new_secret_forgets_the_old),
+		cmocka_unit_test(test_a_token_is_outdated_by_the_next),
 		cmocka_unit_test(test_secrets_are_covered),
 		cmocka_unit_test(test_nonsense_is_refused),
 		cmocka_unit_test(test_apop),
