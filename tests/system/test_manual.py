@@ -54,18 +54,18 @@ def files(tmp_path_factory):
     rules = folder / "rules"
     rules.write_text("# none\n")
     return {"tls-ca-file": ca, "tls-client-cert": cert, "tls-client-key": key, "password-file": secret,
-            "trust-anchor-file": anchor, "reply-rules": rules}
+            "client-secret-file": secret, "refresh-token-file": secret, "trust-anchor-file": anchor, "reply-rules": rules}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=title)
 def test_example_is_right(check, files, tmp_path, example):  # noqa: F811
     """On a host where the files that it names are."""
-    for option, name in re.findall(r'([a-z-]+)\s*= "([^"/]+\.[a-z]+)"', example):
+    for option, name in re.findall(r'([a-z-]+)\s*= "(?:/var/lib/postern/)?([^"/]+\.[a-z]+)"', example):
         if option in files:
             (tmp_path / name).write_bytes(files[option].read_bytes())
             (tmp_path / name).chmod(0o600)
     check.file.touch(mode=0o600)
-    text = example.replace('"/var/spool/postern"', '"spool"').replace('"/var/log', f'"{tmp_path}')
+    text = example.replace('"/var/spool/postern"', '"spool"').replace('"/var/log', f'"{tmp_path}').replace('"/var/lib/postern/', '"')
     spool = "" if re.search("^spool", text, re.M) else 'spool = "spool"\n'
     assert check(spool + text + ("" if 'server "' in text else SERVER)) == (0, [])
 

@@ -1,8 +1,10 @@
 /* lib_oauth_test.c - what a token server is asked, and what is made of its answers. */
 #include "lib/oauth.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+
+/* cmocka last: it needs the standard headers above */
+#include <cmocka.h>
 
 static struct conf CONF = { .dns.timeout_ms = 7000 };
 static struct conf_server SERVER = { .name = (char *)"a",

@@ -1,12 +1,14 @@
 /* lib_refresh_test.c - the file of a refresh token: whoever dies where, the newest one is there. */
 #include "lib/refresh.h"
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* cmocka last: it needs the standard headers above */
+#include <cmocka.h>
 
 static char folder[] = "/tmp/postern-refresh-XXXXXX";
 static char path[64], beside[96];

@@ -1,8 +1,10 @@
 /* master_renewal_test.c - when a token is fetched again. */
 #include "master/renewal.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
+
+/* cmocka last: it needs the standard headers above */
+#include <cmocka.h>
 
 enum { MINUTE = 60 * 1000, HOUR = 60 * MINUTE };
 
