@@ -62,7 +62,7 @@ static struct board_slot *slot_at(struct board *b, unsigned slot)
 	return &b->slot[slot];
 }
 
-void board_post(struct board *b, unsigned slot, uint64_t queue_id, uint16_t group)
+void board_post(struct board *b, unsigned slot, uint64_t queue_id, uint32_t group)
 {
 	struct board_slot *s = slot_at(b, slot);
 
@@ -82,19 +82,19 @@ void board_erase_all(struct board *b)
 		board_erase(b, i);
 }
 
-bool board_read(const struct board *b, unsigned slot, uint64_t *queue_id, uint16_t *group)
+bool board_read(const struct board *b, unsigned slot, uint64_t *queue_id, uint32_t *group)
 {
 	if (slot >= BOARD_SLOTS)
 		BUG("slot %u of %d", slot, BOARD_SLOTS);
 	*queue_id = atomic_load(&b->slot[slot].queue_id);
-	*group = (uint16_t)atomic_load(&b->slot[slot].group);
+	*group = (uint32_t)atomic_load(&b->slot[slot].group);
 	return *queue_id != 0;
 }
 
-bool board_has(const struct board *b, uint64_t queue_id, uint16_t group)
+bool board_has(const struct board *b, uint64_t queue_id, uint32_t group)
 {
 	uint64_t id;
-	uint16_t g;
+	uint32_t g;
 
 	for (unsigned i = 0; i < BOARD_SLOTS; i++)
 		if (board_read(b, i, &id, &g) && id == queue_id && g == group)

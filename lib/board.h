@@ -15,10 +15,10 @@ struct board;
 int board_create(void);                            /* memfd of the right size, sealed; -1 with errno */
 struct board *board_map(int fd, bool is_writable); /* NULL with errno; fd may be closed afterwards */
 void board_unmap(struct board **b);
-void board_post(struct board *b, unsigned slot, uint64_t queue_id, uint16_t group); /* before the dot is sent */
+void board_post(struct board *b, unsigned slot, uint64_t queue_id, uint32_t group); /* before the dot is sent */
 void board_erase(struct board *b, unsigned slot); /* after the report is in the pipe */
 void board_erase_all(struct board *b);            /* a new worker's, once the scheduler has read it */
 /* What stands in a slot; false: nothing. */
-bool board_read(const struct board *b, unsigned slot, uint64_t *queue_id, uint16_t *group);
-bool board_has(const struct board *b, uint64_t queue_id, uint16_t group);
+bool board_read(const struct board *b, unsigned slot, uint64_t *queue_id, uint32_t *group);
+bool board_has(const struct board *b, uint64_t queue_id, uint32_t group);
 #endif

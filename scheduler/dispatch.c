@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "scheduler/attempt.h"
 #include "scheduler/gate.h"
+#include "scheduler/grouping.h"
 #include "scheduler/intake.h"
 #include "scheduler/job.h"
 #include "scheduler/pause.h"
@@ -169,7 +170,7 @@ void dispatch_route(struct scheduler *s, entry_index i)
 
 	e->place = ENTRY_LISTED;
 	if ((e->flags & ENTRY_MIXED_PLANS) ||
-	    ((e->flags & ENTRY_MIXED_DOMAINS) && intake_is_by_domain(s, &domain->plan))) {
+	    ((e->flags & ENTRY_MIXED_DOMAINS) && grouping_is_by_domain(s, &domain->plan))) {
 		intake_split(s, i);
 		return;
 	}
@@ -357,7 +358,7 @@ static unsigned rcpts_max(const struct scheduler *s, entry_index i)
 {
 	const struct domain *d = domain_get(&s->domains, entry_get(s->entries, i)->domain);
 
-	return intake_rcpts_max(s, &d->plan, d->name);
+	return grouping_rcpts_max(s, &d->plan, d->name);
 }
 
 static bool give_one(struct scheduler *s, struct lane *l, struct session *session)

@@ -188,7 +188,7 @@ entry_index entries_find_sorted(struct entries *e, uint64_t id)
 	return low < e->limit && entry_get(e, low)->id == id ? low : 0;
 }
 
-entry_index entries_find(struct entries *e, uint64_t id, uint16_t group)
+entry_index entries_find(struct entries *e, uint64_t id, uint32_t group)
 {
 	for (entry_index i = 1; i < e->limit; i++) {
 		const struct entry *at = entry_get(e, i);

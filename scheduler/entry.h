@@ -33,7 +33,8 @@ struct entry {
 	uint32_t heap_at;   /* position in the heap */
 	uint32_t blame;     /* BLAME_...; in a lane's list: that lane */
 	uint32_t held_mark; /* of the server's hold counter when it was listed, s */
-	uint16_t group, attempts;
+	uint32_t group;
+	uint16_t attempts;
 	uint8_t place, flags, priority;
 	uint8_t server_at; /* position in its list of servers; which one is tried now */
 };
@@ -57,5 +58,5 @@ entry_index entries_first(struct entries *e);                         /* earlies
 /* The message's first entry, while the slab is still in key order: during start, before anything was freed or added. */
 entry_index entries_find_sorted(struct entries *e, uint64_t id);
 /* Look-up by a walk over the slab: operators' commands. */
-entry_index entries_find(struct entries *e, uint64_t id, uint16_t group);
+entry_index entries_find(struct entries *e, uint64_t id, uint32_t group);
 #endif

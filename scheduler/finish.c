@@ -15,13 +15,13 @@ enum { SWEEP_COUNT = 2000, SWEEP_MS = 10000 };
 
 /* --- done --- */
 
-void finish_add_done(struct scheduler *s, uint64_t id, uint16_t group, const char *why)
+void finish_add_done(struct scheduler *s, uint64_t id, uint32_t group, const char *why)
 {
 	*(struct done_message *)array_add((void **)&s->done, &s->done_count, &s->done_room,
 					  sizeof(struct done_message)) = (struct done_message){ id, group, why };
 }
 
-static void put_done(struct scheduler *s, uint64_t id, uint16_t group)
+static void put_done(struct scheduler *s, uint64_t id, uint32_t group)
 {
 	char nothing[] = "";
 	struct record r = {

@@ -10,7 +10,7 @@ void finish_message(struct scheduler *s, uint64_t id);
 /* The lowest group's record becomes the done mark, the others go. why: for the log. */
 void finish_mark_done(struct scheduler *s, const struct record_list *list, const char *why);
 /* Its record (with this group number) says done. why: for the log; NULL: said before a restart. */
-void finish_add_done(struct scheduler *s, uint64_t id, uint16_t group, const char *why);
+void finish_add_done(struct scheduler *s, uint64_t id, uint32_t group, const char *why);
 /*
  * An operator deleted it, or its file is gone: no report. Frees its entries (`i` is one of them) and marks it done.
  * False, and nothing changed, when one of them is under way or waits for an answer from DNS.

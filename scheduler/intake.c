@@ -1,12 +1,11 @@
 /* intake.c - from a queue file to records and entries. */
 #include "scheduler/intake.h"
-#include "lib/address.h"
 #include "lib/log.h"
 #include "lib/spool.h"
 #include "lib/text.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/events.h"
-#include "scheduler/finish.h"
+#include "scheduler/grouping.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -39,140 +38,24 @@ static struct message *message_get(struct scheduler *s, uint64_t id)
 	return m;
 }
 
-/* --- grouping --- */
+/* --- deliveries --- */
 
-/* Recipients that go together, while a message is being taken in. */
-struct group {
-	struct record *record;
-	struct plan plan;
-	bool is_by_domain;
-	unsigned rcpts_max;
-};
-
-struct grouping {
-	struct scheduler *s;
-	const struct queuefile *qf;
-	struct group *group;
-	unsigned count, room;
-	struct group *last; /* the one that took the last recipient: lists come sorted by domain more often than not */
-	uint16_t first_number; /* of the groups made here */
-};
-
-bool intake_is_by_domain(const struct scheduler *s, const struct plan *plan)
+static enum store_result put_groups(struct scheduler *s, const struct grouping *g, uint32_t group_count)
 {
-	return plan->count == 0 || plan_has_direct(plan, s->conf);
-}
+	enum store_result result = STORE_OK;
 
-static unsigned least_rcpts(const struct conf_limits *limits, unsigned most)
-{
-	for (unsigned i = 0; i < limits->count; i++)
-		if (limits->limit[i].is_recipients && !limits->limit[i].is_unlimited && limits->limit[i].amount < most)
-			most = (unsigned)limits->limit[i].amount;
-	return most;
-}
+	for (unsigned i = 0; i < grouping_count(g) && result == STORE_OK; i++) {
+		struct record *r = grouping_record(g, i, group_count);
 
-unsigned intake_rcpts_max(const struct scheduler *s, const struct plan *plan, const char *domain)
-{
-	const struct conf *c = s->conf;
-	unsigned most = least_rcpts(&c->limit_per_sender, least_rcpts(&c->limits, RECORD_RCPT_MAX));
-
-	for (unsigned i = 0; i < plan->count; i++) {
-		most = least_rcpts(&c->server[plan->server[i]].limits, most);
-		most = least_rcpts(&c->server[plan->server[i]].ramp, most);
+		result = journal_put(s->journal, r);
+		record_free(&r);
 	}
-	if (plan->route > 0)
-		most = least_rcpts(&c->route[plan->route - 1].limits, most);
-	for (unsigned i = 0; i < c->destination_count; i++)
-		if (c->destination[i].mx.count > 0 ||
-		    slice_equal_nocase(slice_of(c->destination[i].name), slice_of(domain)))
-			most = least_rcpts(&c->destination[i].limits, most);
-	return most > 0 ? most : 1;
+	return result;
 }
 
-static bool group_takes(const struct group *g, const char *domain, const struct plan *plan)
+/* All that was put since journal_begin(), or nothing of it. */
+static enum store_result end_change(struct scheduler *s, enum store_result result)
 {
-	if (g->record->rcpt_count >= g->rcpts_max || !plan_equal(&g->plan, plan))
-		return false;
-	return !g->is_by_domain || strcmp(g->record->domain, domain) == 0;
-}
-
-static struct group *group_new(struct grouping *gr, const char *domain, const struct plan *plan)
-{
-	struct group *g = array_add((void **)&gr->group, &gr->count, &gr->room, sizeof(*gr->group));
-	const struct queuefile *qf = gr->qf;
-	struct record *r = record_new();
-
-	r->id = qf->id;
-	r->group = (uint16_t)(gr->first_number + gr->count - 1);
-	r->state = RECORD_WAITING;
-	r->priority = (uint8_t)qf->priority;
-	r->sender = xstrndup(qf->sender.ptr, qf->sender.len);
-	r->sender_hash = record_sender_hash(qf->sender);
-	r->message_rcpt_count = qf->rcpt_count;
-	r->known = clock_wall();
-	r->due = qf->send_after;
-	if (qf->send_after.ms > r->known.ms) /* waiting for a date is no age */
-		r->held_s = (uint32_t)((qf->send_after.ms - r->known.ms) / 1000);
-	r->size_bytes = qf->size_bytes;
-	r->domain = xstrdup(domain);
-	if (qf->server.len > 0)
-		r->wanted = xstrndup(qf->server.ptr, qf->server.len);
-	*g = (struct group){ r, *plan, intake_is_by_domain(gr->s, plan), intake_rcpts_max(gr->s, plan, domain) };
-	return g;
-}
-
-static void group_add(struct grouping *gr, uint32_t index, struct slice address, const char *domain)
-{
-	struct plan plan;
-	struct group *g = gr->last;
-
-	plan_make(&plan, gr->s->conf, gr->qf->sender, address, gr->qf->server);
-	if (!g || !group_takes(g, domain, &plan)) {
-		g = NULL;
-		for (unsigned i = gr->count; i-- > 0 && !g;)
-			if (group_takes(&gr->group[i], domain, &plan))
-				g = &gr->group[i];
-		if (!g)
-			g = group_new(gr, domain, &plan);
-	}
-	gr->last = g;
-	if (strcmp(g->record->domain, domain) != 0)
-		g->record->flags |= RECORD_MIXED_DOMAINS;
-	g->record->rcpt[g->record->rcpt_count++] = (struct record_rcpt){
-		.index = index,
-		.state = RCPT_PENDING,
-		.address = xstrndup(address.ptr, address.len),
-	};
-}
-
-static void domain_of(struct buf *out, struct slice address)
-{
-	struct address_parts parts;
-
-	buf_clear(out);
-	if (address_parse(address, &parts) == ADDRESS_OK)
-		address_domain_key(out, &parts);
-}
-
-static void grouping_release(struct grouping *gr)
-{
-	for (unsigned i = 0; i < gr->count; i++)
-		record_free(&gr->group[i].record);
-	free(gr->group);
-}
-
-/* All of them or none; with what is left of the delivery that they came from, if any. */
-static enum store_result put_groups(struct scheduler *s, struct grouping *gr, uint16_t group_count,
-				    const struct record *rest)
-{
-	enum store_result result = journal_begin(s->journal);
-
-	for (unsigned i = 0; i < gr->count && result == STORE_OK; i++) {
-		gr->group[i].record->group_count = group_count;
-		result = journal_put(s->journal, gr->group[i].record);
-	}
-	if (result == STORE_OK && rest)
-		result = journal_put(s->journal, rest);
 	if (result == STORE_OK)
 		return journal_commit(s->journal);
 	journal_abort(s->journal);
@@ -234,7 +117,7 @@ entry_index intake_entry(struct scheduler *s, const struct record *r, struct sli
 	return i;
 }
 
-void intake_note_groups(struct scheduler *s, uint64_t id, uint16_t group_count, uint16_t open_groups)
+void intake_note_groups(struct scheduler *s, uint64_t id, uint32_t group_count, uint32_t open_groups)
 {
 	struct message *m;
 
@@ -242,13 +125,19 @@ void intake_note_groups(struct scheduler *s, uint64_t id, uint16_t group_count, 
 		return;
 	m = message_get(s, id);
 	m->group_count = group_count;
-	m->open_groups = (uint16_t)(m->open_groups + open_groups);
+	m->open_groups += open_groups;
 }
 
-static void list_newborn(struct scheduler *s, entry_index i)
+/* They begin once their records are durable (intake_after_sync): of what the journal does not know nothing may be sent.
+ */
+static void list_newborn(struct scheduler *s, struct grouping *g)
 {
-	entry_get(s->entries, i)->next = s->newborn;
-	s->newborn = i;
+	for (unsigned k = 0; k < grouping_count(g); k++) {
+		entry_index i = grouping_entry(g, k);
+
+		entry_get(s->entries, i)->next = s->newborn;
+		s->newborn = i;
+	}
 }
 
 /* --- admission --- */
@@ -292,42 +181,55 @@ static enum read_result read_message(struct scheduler *s, uint64_t id, const cha
 	return READ_HELD;
 }
 
-static void group_all(struct grouping *gr)
-{
-	struct buf domain;
-
-	buf_init(&domain, ADDRESS_DOMAIN_MAX + 1);
-	for (uint32_t i = 0; i < gr->qf->rcpt_count; i++) {
-		domain_of(&domain, gr->qf->rcpt[i].address);
-		group_add(gr, i, gr->qf->rcpt[i].address, buf_text(&domain));
-	}
-	buf_release(&domain);
-}
-
 static void again_later(struct scheduler *s, uint64_t id)
 {
 	*(uint64_t *)array_add((void **)&s->refused, &s->refused_count, &s->refused_room, sizeof(id)) = id;
 	loop_timer_set_ms(s->refused_timer, REFUSED_WAIT_MS);
 }
 
+/* What all deliveries of a new message have in common; the strings are the caller's to free. */
+static struct record record_of(const struct queuefile *qf, bool maybe_repeated)
+{
+	struct record r = {
+		.id = qf->id,
+		.state = RECORD_WAITING,
+		.priority = (uint8_t)qf->priority,
+		.flags = maybe_repeated ? RECORD_MAYBE_REPEATED : 0,
+		.sender_hash = record_sender_hash(qf->sender),
+		.message_rcpt_count = qf->rcpt_count,
+		.due = qf->send_after,
+		.known = clock_wall(),
+		.size_bytes = qf->size_bytes,
+		.sender = xstrndup(qf->sender.ptr, qf->sender.len),
+		.wanted = qf->server.len > 0 ? xstrndup(qf->server.ptr, qf->server.len) : NULL,
+	};
+
+	if (r.due.ms > r.known.ms) /* waiting for a date is no age */
+		r.held_s = (uint32_t)((r.due.ms - r.known.ms) / 1000);
+	return r;
+}
+
 /* Records for all recipients; false: no room. */
 static bool take_in(struct scheduler *s, const struct queuefile *qf, bool maybe_repeated)
 {
-	struct grouping gr = { .s = s, .qf = qf, .first_number = 1 };
+	struct record like = record_of(qf, maybe_repeated);
+	struct grouping *g = grouping_new(s, &like, 1);
 	enum store_result result;
 
-	group_all(&gr);
-	for (unsigned i = 0; maybe_repeated && i < gr.count; i++)
-		gr.group[i].record->flags |= RECORD_MAYBE_REPEATED;
-	result = put_groups(s, &gr, (uint16_t)gr.count, NULL);
+	for (uint32_t i = 0; i < qf->rcpt_count; i++)
+		grouping_add(g, i, qf->rcpt[i].address);
+	result = journal_begin(s->journal);
+	if (result == STORE_OK)
+		result = end_change(s, put_groups(s, g, grouping_count(g)));
 	if (result == STORE_FATAL)
 		scheduler_fail(s, result, "taking a message in");
-	for (unsigned i = 0; result == STORE_OK && i < gr.count; i++)
-		list_newborn(s, intake_entry(s, gr.group[i].record, slice_of(gr.group[i].record->domain),
-					     &gr.group[i].plan));
-	if (result == STORE_OK)
-		intake_note_groups(s, qf->id, (uint16_t)gr.count, (uint16_t)gr.count);
-	grouping_release(&gr);
+	if (result == STORE_OK) {
+		list_newborn(s, g);
+		intake_note_groups(s, qf->id, grouping_count(g), grouping_count(g));
+	}
+	grouping_free(&g);
+	free(like.sender);
+	free(like.wanted);
 	return result == STORE_OK;
 }
 
@@ -465,67 +367,67 @@ void intake_after_sync(struct scheduler *s)
 
 /* --- splitting --- */
 
-static struct record *moved_out(struct grouping *gr, struct record *r)
+/* What its parts have in common with a delivery that is split; the strings stay its own. */
+static struct record record_of_part(const struct record *r)
 {
-	struct buf domain;
+	return (struct record){
+		.id = r->id,
+		.state = RECORD_WAITING,
+		.priority = r->priority,
+		.flags = r->flags & (RECORD_WARNED | RECORD_MAYBE_REPEATED),
+		.attempts = r->attempts,
+		.sender_hash = r->sender_hash,
+		.held_s = r->held_s,
+		.message_rcpt_count = r->message_rcpt_count,
+		.known = r->known,
+		.size_bytes = r->size_bytes,
+		.sender = r->sender,
+		.wanted = r->wanted,
+	};
+}
+
+/* What is left of it: recipients that are final. */
+static void drop_pending(struct record *r)
+{
 	uint16_t kept = 0;
 
-	buf_init(&domain, ADDRESS_DOMAIN_MAX + 1);
 	for (unsigned i = 0; i < r->rcpt_count; i++) {
-		struct record_rcpt *rcpt = &r->rcpt[i];
-
-		if (rcpt->state != RCPT_PENDING) {
-			r->rcpt[kept++] = *rcpt;
-			continue;
-		}
-		domain_of(&domain, slice_of(rcpt->address));
-		group_add(gr, rcpt->index, slice_of(rcpt->address), buf_text(&domain));
-		free(rcpt->address);
+		if (r->rcpt[i].state == RCPT_PENDING)
+			free(r->rcpt[i].address);
+		else
+			r->rcpt[kept++] = r->rcpt[i];
 	}
-	buf_release(&domain);
 	r->rcpt_count = kept;
 	r->state = RECORD_FINAL;
-	for (unsigned i = 0; i < gr->count; i++) {
-		gr->group[i].record->attempts = r->attempts;
-		gr->group[i].record->held_s = r->held_s;
-		gr->group[i].record->flags |= r->flags & (RECORD_WARNED | RECORD_MAYBE_REPEATED);
-		gr->group[i].record->known = r->known;
-	}
-	return r;
 }
 
 void intake_split(struct scheduler *s, entry_index i)
 {
 	struct entry *e = entry_get(s->entries, i);
-	struct record *r = journal_get(s->journal, e->id, e->group);
-	struct message *m = message_find(s, e->id);
-	uint16_t before = m ? m->group_count : 1;
-	struct queuefile qf = { 0 };
-	struct grouping gr = { .s = s, .qf = &qf, .first_number = (uint16_t)(before + 1) };
-	enum store_result result;
+	struct record *r = journal_get(s->journal, e->id, e->group), like;
+	const struct message *m = message_find(s, e->id);
+	uint32_t before = m ? m->group_count : 1, after;
+	struct grouping *g;
 
 	if (!r) {
 		log_error("delivery %llu group %u has no record", (unsigned long long)e->id, e->group);
 		entry_forget(s, i);
 		return;
 	}
-	qf.id = r->id;
-	qf.priority = (enum mail_priority)r->priority;
-	qf.sender = slice_of(r->sender);
-	qf.server = slice_of(r->wanted ? r->wanted : "");
-	qf.rcpt_count = r->message_rcpt_count;
-	qf.size_bytes = r->size_bytes;
-	moved_out(&gr, r);
-	result = put_groups(s, &gr, (uint16_t)(before + gr.count), r);
-	scheduler_must(s, result, "splitting a delivery");
-	for (unsigned k = 0; k < gr.count; k++) {
-		entry_index born =
-			intake_entry(s, gr.group[k].record, slice_of(gr.group[k].record->domain), &gr.group[k].plan);
-
-		entries_push(s->entries, born, clock_mono());
-	}
-	intake_note_groups(s, r->id, (uint16_t)(before + gr.count), (uint16_t)(gr.count - (m ? 1 : 0)));
+	like = record_of_part(r);
+	g = grouping_new(s, &like, before + 1);
+	for (unsigned k = 0; k < r->rcpt_count; k++)
+		if (r->rcpt[k].state == RCPT_PENDING)
+			grouping_add(g, r->rcpt[k].index, slice_of(r->rcpt[k].address));
+	after = before + grouping_count(g);
+	scheduler_must(s, journal_begin(s->journal), "splitting a delivery");
+	scheduler_must(s, put_groups(s, g, after), "splitting a delivery");
+	list_newborn(s, g);
+	grouping_free(&g);
+	drop_pending(r);
+	scheduler_must(s, journal_put(s->journal, r), "splitting a delivery");
+	scheduler_must(s, journal_commit(s->journal), "splitting a delivery");
+	intake_note_groups(s, r->id, after, after - before - (m ? 1 : 0));
 	record_free(&r);
-	grouping_release(&gr);
 	entry_forget(s, i);
 }

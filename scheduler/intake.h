@@ -9,18 +9,17 @@ void intake_on_admit(struct scheduler *s, const struct msg_admit *m);
 void intake_admit(struct scheduler *s, uint64_t id, const char *path, bool maybe_repeated);
 /* S3 -> S4: renames, acknowledgements; the newborn entries begin their first attempt. */
 void intake_after_sync(struct scheduler *s);
-/* A delivery grouped for relays that now has a direct server, or for other limits: grouped anew. Takes the entry. */
+/*
+ * A delivery grouped for relays that now has a direct server, or for other limits: grouped anew, and its parts begin
+ * after the journal's sync. Takes the entry.
+ */
 void intake_split(struct scheduler *s, entry_index i);
-/* Recipients of one delivery through the server: what its limits could ever let through at once. */
-unsigned intake_rcpts_max(const struct scheduler *s, const struct plan *plan, const char *domain);
 /* Admissions that found no room in the database. */
 void intake_retry_refused(struct scheduler *s);
 /* A waiting entry for the record; its place is ENTRY_LISTED (nobody's list yet) or ENTRY_HELD. */
 entry_index intake_entry(struct scheduler *s, const struct record *r, struct slice domain, const struct plan *plan);
 /* The plan of a whole record under the present configuration; false: its recipients go different ways now. */
 bool intake_plan(const struct scheduler *s, const struct record *r, struct plan *plan) MUST_CHECK;
-/* Recipients of different domains do not share a delivery: MX hosts differ, or each domain has its own refusal. */
-bool intake_is_by_domain(const struct scheduler *s, const struct plan *plan);
-void intake_note_groups(struct scheduler *s, uint64_t id, uint16_t group_count, uint16_t open_groups);
+void intake_note_groups(struct scheduler *s, uint64_t id, uint32_t group_count, uint32_t open_groups);
 struct message *message_find(struct scheduler *s, uint64_t id);
 #endif

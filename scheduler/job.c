@@ -8,14 +8,14 @@
 #include "scheduler/permit.h"
 #include <stdlib.h>
 
-static uint64_t job_hash(uint64_t id, uint16_t group)
+static uint64_t job_hash(uint64_t id, uint32_t group)
 {
 	uint64_t key[2] = { id, group };
 
 	return text_hash(key, sizeof(key));
 }
 
-struct job *job_find(struct scheduler *s, uint64_t id, uint16_t group)
+struct job *job_find(struct scheduler *s, uint64_t id, uint32_t group)
 {
 	for (struct table_node *n = table_first(&s->jobs, job_hash(id, group)); n; n = table_next(n)) {
 		struct job *job = TABLE_OBJECT(n, struct job, node);

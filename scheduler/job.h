@@ -8,7 +8,7 @@
 
 /* Takes the entry out of waiting: reads its record. NULL when the record is gone (the entry is then freed). */
 struct job *job_new(struct scheduler *s, entry_index i);
-struct job *job_find(struct scheduler *s, uint64_t id, uint16_t group);
+struct job *job_find(struct scheduler *s, uint64_t id, uint32_t group);
 unsigned job_rcpt_count(const struct job *job); /* pending ones */
 /* The record into the journal; the process ends when that cannot be. Durable with the turn. */
 void job_record(struct scheduler *s, const struct record *r);

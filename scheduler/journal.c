@@ -82,7 +82,7 @@ enum store_result journal_put(struct journal *j, const struct record *r)
 	return store_put(j->store, (struct slice){ key, sizeof(key) }, buf_slice(&j->value));
 }
 
-enum store_result journal_delete(struct journal *j, uint64_t id, uint16_t group)
+enum store_result journal_delete(struct journal *j, uint64_t id, uint32_t group)
 {
 	char key[RECORD_KEY_BYTES];
 	enum store_result result;
@@ -108,7 +108,7 @@ void journal_abort(struct journal *j)
 	store_abort(j->store);
 }
 
-struct record *journal_get(struct journal *j, uint64_t id, uint16_t group)
+struct record *journal_get(struct journal *j, uint64_t id, uint32_t group)
 {
 	char key[RECORD_KEY_BYTES];
 	struct slice value;

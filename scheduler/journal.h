@@ -15,13 +15,13 @@ void journal_close(struct journal **j);
 
 /* Changes count at once and are durable after journal_sync(). STORE_FULL: no space, nothing changed. */
 enum store_result journal_put(struct journal *j, const struct record *r) MUST_CHECK;
-enum store_result journal_delete(struct journal *j, uint64_t id, uint16_t group) MUST_CHECK;
+enum store_result journal_delete(struct journal *j, uint64_t id, uint32_t group) MUST_CHECK;
 /* Several changes that count together. */
 enum store_result journal_begin(struct journal *j) MUST_CHECK;
 enum store_result journal_commit(struct journal *j) MUST_CHECK;
 void journal_abort(struct journal *j);
 /* NULL when there is none, or a damaged one (logged). Free it. */
-struct record *journal_get(struct journal *j, uint64_t id, uint16_t group);
+struct record *journal_get(struct journal *j, uint64_t id, uint32_t group);
 /* All records (id 0) or all of one message, in key order. fn must not call the journal. */
 enum store_result journal_scan(struct journal *j, uint64_t id,
 			       bool (*fn)(void *arg, struct slice key, struct slice value), void *arg) MUST_CHECK;

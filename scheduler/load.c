@@ -22,7 +22,7 @@ struct load {
 	struct id_list orphans;    /* files in queue/ without a record */
 	struct id_list arrivals;   /* files in incoming/ without a record */
 	uint64_t current;          /* message whose records are being read */
-	uint16_t current_groups, current_open;
+	uint32_t current_groups, current_open;
 	bool needs_addresses;
 };
 

@@ -165,7 +165,7 @@ static void tell_lane(struct scheduler *s, struct session *session, const struct
 }
 
 /* While a worker tells what it did for the scheduler before us: a delivery that we have not under way. */
-static struct job *job_recover(struct scheduler *s, const struct worker *w, uint64_t id, uint16_t group,
+static struct job *job_recover(struct scheduler *s, const struct worker *w, uint64_t id, uint32_t group,
 			       unsigned server)
 {
 	entry_index i = w->state == WORKER_SYNCING ? entries_find(s->entries, id, group) : 0;
@@ -193,7 +193,7 @@ static struct job *job_recover(struct scheduler *s, const struct worker *w, uint
 }
 
 /* The worker that answers for it lives. */
-static void acquit(struct worker *w, uint64_t id, uint16_t group)
+static void acquit(struct worker *w, uint64_t id, uint32_t group)
 {
 	for (unsigned i = 0; i < w->suspect_count; i++) {
 		if (w->suspects[i].id == id && w->suspects[i].group == group) {
@@ -354,7 +354,7 @@ void outcome_on_worker_death(struct scheduler *s, struct job *job, const struct 
 	fail_unknown(s, job, session_server_name(s, server));
 }
 
-void outcome_on_orphan(struct scheduler *s, struct worker *w, uint64_t id, uint16_t group)
+void outcome_on_orphan(struct scheduler *s, struct worker *w, uint64_t id, uint32_t group)
 {
 	struct job *job = job_find(s, id, group);
 

@@ -2,7 +2,7 @@
 #include "scheduler/record.h"
 #include <stdlib.h>
 
-enum { RECORD_VERSION = 1 };
+enum { RECORD_VERSION = 2 };
 
 uint32_t record_sender_hash(struct slice sender)
 {
@@ -102,20 +102,20 @@ static char *take_string(struct reader *r)
 
 /* --- keys --- */
 
-void record_key(uint64_t id, uint16_t group, char key[RECORD_KEY_BYTES])
+void record_key(uint64_t id, uint32_t group, char key[RECORD_KEY_BYTES])
 {
 	for (unsigned i = 0; i < 8; i++)
 		key[i] = (char)(id >> 8 * (7 - i));
-	key[8] = (char)(group >> 8);
-	key[9] = (char)group;
+	for (unsigned i = 0; i < 4; i++)
+		key[8 + i] = (char)(group >> 8 * (3 - i));
 }
 
-bool record_key_parse(struct slice key, uint64_t *id, uint16_t *group)
+bool record_key_parse(struct slice key, uint64_t *id, uint32_t *group)
 {
 	struct reader r = { key.ptr, key.ptr + key.len, false };
 
 	*id = take_be(&r, 8);
-	*group = (uint16_t)take_be(&r, 2);
+	*group = (uint32_t)take_be(&r, 4);
 	return !r.failed && r.at == r.end;
 }
 
@@ -128,7 +128,7 @@ void record_encode(struct buf *out, const struct record *r)
 	put_be(out, r->priority, 1);
 	put_be(out, r->wanted ? r->flags | RECORD_HAS_WANTED : r->flags, 1);
 	put_be(out, r->attempts, 2);
-	put_be(out, r->group_count, 2);
+	put_be(out, r->group_count, 4);
 	put_be(out, (uint64_t)r->due.ms, 8);
 	put_be(out, (uint64_t)r->known.ms, 8);
 	put_be(out, r->size_bytes, 8);
@@ -169,7 +169,7 @@ static bool take_head(struct reader *r, struct slice key, struct record *out)
 	out->priority = (uint8_t)take_be(r, 1);
 	out->flags = (uint8_t)take_be(r, 1);
 	out->attempts = (uint16_t)take_be(r, 2);
-	out->group_count = (uint16_t)take_be(r, 2);
+	out->group_count = (uint32_t)take_be(r, 4);
 	out->due.ms = (int64_t)take_be(r, 8);
 	out->known.ms = (int64_t)take_be(r, 8);
 	out->size_bytes = take_be(r, 8);

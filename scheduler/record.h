@@ -1,6 +1,6 @@
 /* record.h - the journal's record of one delivery: a message and the recipients of it that go together; pure.
  *
- * Key: queue id (8 bytes) and group (2), big-endian, so a message's deliveries stand side by side. Value:
+ * Key: queue id (8 bytes) and group (4), big-endian, so a message's deliveries stand side by side. Value:
  * record_encode().
  */
 #ifndef SCHEDULER_RECORD_H
@@ -9,7 +9,7 @@
 #include "lib/clock.h"
 #include "lib/queuefile.h"
 
-enum { RECORD_KEY_BYTES = 10, RECORD_RCPT_MAX = 100, RECORD_TEXT_MAX = 400, RECORD_BYTES_MAX = 128 * 1024 };
+enum { RECORD_KEY_BYTES = 12, RECORD_RCPT_MAX = 100, RECORD_TEXT_MAX = 400, RECORD_BYTES_MAX = 128 * 1024 };
 
 enum record_state {
 	RECORD_WAITING = 1,
@@ -46,7 +46,7 @@ struct record_outcome {
 
 struct record {
 	uint64_t id;
-	uint16_t group, group_count;
+	uint32_t group, group_count;
 	uint8_t state;    /* enum record_state */
 	uint8_t priority; /* enum mail_priority */
 	uint8_t flags;    /* enum record_flags */
@@ -69,8 +69,8 @@ struct record {
 uint32_t record_sender_hash(struct slice sender); /* FNV-1a: the same in every process */
 struct record *record_new(void);
 void record_free(struct record **r);
-void record_key(uint64_t id, uint16_t group, char key[RECORD_KEY_BYTES]);
-bool record_key_parse(struct slice key, uint64_t *id, uint16_t *group) MUST_CHECK;
+void record_key(uint64_t id, uint32_t group, char key[RECORD_KEY_BYTES]);
+bool record_key_parse(struct slice key, uint64_t *id, uint32_t *group) MUST_CHECK;
 void record_encode(struct buf *out, const struct record *r);
 /* NULL when damaged. Fuzzed. */
 struct record *record_decode(struct slice key, struct slice value) MUST_CHECK;

@@ -55,7 +55,7 @@ enum worker_state { WORKER_DOWN, WORKER_SYNCING, WORKER_UP };
 /* A transaction between its final dot and its reply. */
 struct suspect {
 	uint64_t id;
-	uint16_t group;
+	uint32_t group;
 };
 
 struct worker {
@@ -76,7 +76,7 @@ struct worker {
 struct message {
 	struct table_node node;
 	uint64_t id;
-	uint16_t group_count, open_groups;
+	uint32_t group_count, open_groups;
 	bool is_warned; /* its sender had a delay notice from this process */
 };
 
@@ -108,7 +108,7 @@ struct clock_step {
 /* A message whose last record says done: its file may go, then the record. */
 struct done_message {
 	uint64_t id;
-	uint16_t group; /* that the record has */
+	uint32_t group; /* that the record has */
 	const char *why;
 };
 

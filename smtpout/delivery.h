@@ -8,7 +8,8 @@
 struct delivery {
 	struct delivery *next; /* in its session's list, in the order of DELIVER */
 	uint64_t queue_id;
-	uint16_t group, attempt;
+	uint32_t group;
+	uint16_t attempt;
 	struct wall arrived, scheduled, active, begun;
 	bool is_open, is_in_engine;
 	int board_slot; /* -1: its dot is not on the way */

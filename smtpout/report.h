@@ -18,7 +18,8 @@ struct report_book;
 /* One outcome, for some recipients of a delivery; all borrowed during report_book_add(). */
 struct report {
 	uint32_t session;
-	uint16_t server, group, attempt, code;
+	uint16_t server, attempt, code;
+	uint32_t group;
 	uint64_t queue_id;
 	uint8_t verdict, cause;
 	bool was_seen, is_last, is_after_dot;

@@ -18,7 +18,7 @@ static void test_post_and_erase(void **state UNUSED)
 	int fd = board_create();
 	struct board *writer = board_map(fd, true), *reader = board_map(fd, false);
 	uint64_t id;
-	uint16_t group;
+	uint32_t group;
 
 	(void)close(fd);
 	assert_non_null(writer);

@@ -1,6 +1,7 @@
 /* scheduler_on_disk.h - as much of a scheduler as modules need that work on a spool and a journal, below /tmp. */
 #ifndef TESTS_UNIT_SCHEDULER_ON_DISK_H
 #define TESTS_UNIT_SCHEDULER_ON_DISK_H
+#include "lib/channel.h"
 #include "lib/spool.h"
 #include "scheduler/history.h"
 #include "scheduler/scheduler.h"
@@ -20,6 +21,14 @@ void scheduler_fail(struct scheduler *s, enum store_result result, const char *d
 {
 	(void)s;
 	fail_msg("%s: %d", doing, result);
+}
+
+static int pickup_pipe[2]; /* pickup, as far as nobody is there */
+
+static inline bool on_nothing(void *arg, const struct msg_head *head, const struct packet *p)
+{
+	(void)arg, (void)head, (void)p;
+	return true;
 }
 
 static inline void ignore(void *arg)
@@ -75,6 +84,8 @@ static inline int setup_scheduler(void **state)
 	table_init(&s->messages);
 	s->sweep_timer = loop_timer_new(s->loop, ignore, NULL);
 	s->refused_timer = loop_timer_new(s->loop, ignore, NULL);
+	assert_int_equal(pipe2(pickup_pipe, O_CLOEXEC | O_NONBLOCK), 0);
+	s->pickup = channel_new(s->loop, pickup_pipe[0], pickup_pipe[1], "pickup", 1, on_nothing, s);
 	open_journal(s);
 	*state = s;
 	return 0;
@@ -86,17 +97,27 @@ static inline int remove_one(const char *path, const struct stat *st, int flag, 
 	return remove(path);
 }
 
+static inline void free_message(void *arg, struct table_node *node)
+{
+	(void)arg;
+	free(TABLE_OBJECT(node, struct message, node));
+}
+
 static inline int teardown_scheduler(void **state)
 {
 	struct scheduler *s = *state;
 
 	journal_close(&s->journal);
 	history_free(&s->history);
+	channel_free(&s->pickup);
+	close(pickup_pipe[0]);
+	close(pickup_pipe[1]);
 	loop_timer_free(&s->sweep_timer);
 	loop_timer_free(&s->refused_timer);
 	loop_free(&s->loop);
 	entries_free(&s->entries);
 	domains_release(&s->domains);
+	table_each(&s->messages, free_message, NULL);
 	table_release(&s->messages);
 	free(s->server);
 	free(s->admitted);
