@@ -79,6 +79,7 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 	};
 
 	close_connection(s);
+	loop_timer_cancel(s->timer); /* it may have run out in this very turn */
 	session_hand_back(s);
 	msg_encode_session_down(&p, &head, &m);
 	report_book_send(s->w->book, &p);

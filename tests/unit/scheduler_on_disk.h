@@ -51,6 +51,7 @@ static inline struct conf *make_conf(void)
 	conf = (struct conf){ .server = servers, .server_count = 2, .primary = primary, .primary_count = 2 };
 	conf.retry.after_ms = after_ms;
 	conf.retry.after_count = 1;
+	conf_index_servers(&conf);
 	return &conf;
 }
 
@@ -120,6 +121,7 @@ static inline int teardown_scheduler(void **state)
 	table_each(&s->messages, free_message, NULL);
 	table_release(&s->messages);
 	free(s->server);
+	free(s->conf->server_by_key);
 	free(s->admitted);
 	free(s->done);
 	free(s->sweep);
