@@ -128,16 +128,18 @@ void intake_note_groups(struct scheduler *s, uint64_t id, uint32_t group_count, 
 	m->open_groups += open_groups;
 }
 
+static void list_newborn(struct scheduler *s, entry_index i)
+{
+	entry_get(s->entries, i)->next = s->newborn;
+	s->newborn = i;
+}
+
 /* They begin once their records are durable (intake_after_sync): of what the journal does not know nothing may be sent.
  */
-static void list_newborn(struct scheduler *s, struct grouping *g)
+static void list_groups(struct scheduler *s, struct grouping *g)
 {
-	for (unsigned k = 0; k < grouping_count(g); k++) {
-		entry_index i = grouping_entry(g, k);
-
-		entry_get(s->entries, i)->next = s->newborn;
-		s->newborn = i;
-	}
+	for (unsigned k = 0; k < grouping_count(g); k++)
+		list_newborn(s, grouping_entry(g, k));
 }
 
 /* --- admission --- */
@@ -224,7 +226,7 @@ static bool take_in(struct scheduler *s, const struct queuefile *qf, bool maybe_
 	if (result == STORE_FATAL)
 		scheduler_fail(s, result, "taking a message in");
 	if (result == STORE_OK) {
-		list_newborn(s, g);
+		list_groups(s, g);
 		intake_note_groups(s, qf->id, grouping_count(g), grouping_count(g));
 	}
 	grouping_free(&g);
@@ -422,7 +424,7 @@ void intake_split(struct scheduler *s, entry_index i)
 	after = before + grouping_count(g);
 	scheduler_must(s, journal_begin(s->journal), "splitting a delivery");
 	scheduler_must(s, put_groups(s, g, after), "splitting a delivery");
-	list_newborn(s, g);
+	list_groups(s, g);
 	grouping_free(&g);
 	drop_pending(r);
 	scheduler_must(s, journal_put(s->journal, r), "splitting a delivery");
