@@ -401,7 +401,7 @@ static void on_dial(void *arg, const struct dial_end *end)
 	prepare_login(s);
 	s->has_engine = true;
 	reply_parser_init(&s->parser);
-	s->since_ms = clock_mono().ms;
+	s->since_ms = s->connected_ms = clock_mono().ms;
 	if (is_wrapper(s)) {
 		begin_handshake(s);
 		return;

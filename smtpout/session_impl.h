@@ -31,9 +31,10 @@ struct session {
 	struct delivery *first, *last, *next_up; /* all; next_up: the first that the engine has not got */
 	unsigned delivery_count;
 	struct loop_timer *timer;
-	int64_t armed_ms;                      /* when the timer fires; 0: not set. Early is fine: it looks again */
-	int64_t since_ms;                      /* the oldest owed reply is waited for since */
-	const struct engine_mail *envelope_of; /* whose envelope is under way; compared, never followed */
+	int64_t armed_ms; /* when the timer fires; 0: not set. Early is fine: it looks again */
+	int64_t since_ms; /* the oldest owed reply is waited for since */
+	int64_t connected_ms;
+	const struct engine_mail *envelope_of;      /* whose envelope is under way; compared, never followed */
 	int64_t output_since_ms, envelope_since_ms; /* 0: no output waits; no envelope is under way */
 	uint64_t output_bytes;                      /* taken by the socket since then */
 	struct engine_outcome failure;              /* the best known reason while hosts are tried; cause 0: none */

@@ -4,7 +4,7 @@
 
 enum {
 	MIN_BYTES_PER_S = 1000, /* a server that takes less is given up, RFC 5321 names no figure */
-	ENVELOPE_TIMEOUTS = 4,  /* MAIL to DATA's reply as a whole: a tarpit of 100 slow RCPTs ends here */
+	PHASE_TIMEOUTS = 4, /* greeting, TLS and login; MAIL to DATA's reply: a tarpit of 100 slow RCPTs ends here */
 	QUIT_TIMEOUT_MS = 10 * 1000,
 	OUTPUT_BYTES_MAX = 1024 * 1024 /* waiting in one session; more would be our bug */
 };
@@ -221,18 +221,22 @@ static int64_t reply_deadline(const struct session *s)
 	return s->since_ms + timeout;
 }
 
-/* A deadline per reply, per envelope and per piece of output, never per read: a byte a minute does not move it. */
+/*
+ * A deadline per reply, per piece of output, and for all until mails can go and all of an envelope; never per read: a
+ * byte a minute does not move it.
+ */
 int64_t session_deadline(const struct session *s)
 {
 	int64_t timeout = (int64_t)s->server->timeout_ms, deadline = 0;
+	int64_t phase_ms = s->was_up ? s->envelope_since_ms : s->connected_ms;
 
 	if (s->is_shaking_hands)
-		return s->since_ms + timeout;
-	if (session_has_output(s) && s->output_since_ms > 0)
+		deadline = s->since_ms + timeout;
+	else if (session_has_output(s) && s->output_since_ms > 0)
 		deadline = s->output_since_ms + timeout + (int64_t)(s->output_bytes * 1000 / MIN_BYTES_PER_S);
 	else if (engine_owed(&s->engine) > 0)
 		deadline = reply_deadline(s);
-	if (s->envelope_since_ms > 0 && s->envelope_since_ms + ENVELOPE_TIMEOUTS * timeout < deadline)
-		deadline = s->envelope_since_ms + ENVELOPE_TIMEOUTS * timeout;
+	if (phase_ms > 0 && phase_ms + PHASE_TIMEOUTS * timeout < deadline)
+		deadline = phase_ms + PHASE_TIMEOUTS * timeout;
 	return deadline;
 }

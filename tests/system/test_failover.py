@@ -352,9 +352,10 @@ def test_return_to_the_primary(mta, server):
     assert len(mta.grep("does not take mail now")) == len(mta.grep("answers again")) == 1, "one line per change of state"
 
 
-def test_mail_waits_for_a_dead_only_server(mta, server):
+@pytest.mark.parametrize("how", [greets("421 4.3.2 not now"), lambda s: s.close()], ids=["421", "HS41-closes-at-once"])
+def test_mail_waits_for_a_dead_only_server(mta, server, how):
     """One probe after each back-off, and all that waits goes when it answers; nobody is asked more than once an attempt."""
-    switch = Switch(greets("421 4.3.2 not now"))
+    switch = Switch(how)
     first = server(switch)
     mta.start('retry { after = { "2s" } }\n' + relay("first", first))
     mta.drop(letter(ident="first"))

@@ -103,3 +103,42 @@ def test_hs43_waits_double_where_each_attempt_may_be_a_copy(mta, server):
     lines = mta.grep("status=deferred")
     assert len(lines) == 2 and all(line.endswith(" dup=possible") for line in lines)
     assert len(kept) == 3 and kept[1].time - kept[0].time > 0.9 and kept[2].time - kept[1].time > 1.9
+
+
+# --- HS34: slow at every step, never too slow
+
+def test_hs34_a_greeting_that_never_ends_takes_its_time_as_a_whole(mta, server):
+    """Each reply would come in time; all of them together are more than any server needs."""
+    def script(s):
+        s.pause(0.6)
+        s.say("220 slow.example")
+        s.line()
+        s.pause(0.6)
+        s.say("250-slow.example\n250 AUTH SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN")
+        while True:
+            s.line()
+            s.pause(0.6)
+            s.say("504 5.5.4 not this one")
+    slow, second = server(script), server()
+    login = 'timeout = "1s" username = "bob" password = "secret" auth-without-tls = true'
+    mta.configure(relay(slow, "slow", login) + relay(second, "second"))
+    mta.conf.chmod(0o600)
+    mta.start()
+    mta.drop(letter())
+    second.wait(1)
+    mta.wait_log("server slow failed: .*timed out while logging in")
+
+
+def test_hs26_too_many_recipients_is_temporary_whatever_the_code(mta, server):
+    """552 for it, as RFC 821 had it: those are tried again, a full mailbox bounces."""
+    replies = {"many": "552 Too many recipients", "full": "552 5.2.2 mailbox full"}
+
+    def script(s):
+        s.say("220 fake.example ESMTP")
+        s.serve(rcpt=lambda a: replies.get(a[1:].split("@")[0]))
+    srv = server(script)
+    mta.start(relay(srv))
+    mta.drop(letter(sender="", envelope_to=["one@there.example", "many@there.example", "full@there.example"]))
+    mta.wait_log("to=<many@there.example>.*status=deferred")
+    mta.wait_log("to=<full@there.example>.*status=bounced")
+    mta.wait_log("to=<one@there.example>.*status=sent")

@@ -330,6 +330,23 @@ def test_hs03_endless_reply(smtpout, server):
     assert down["cause"] == "protocol" and "too many lines" in down["text"]
 
 
+def test_hs04_a_line_now_and_then_of_the_dots_reply(smtpout, server):
+    def script(s):
+        s.say("220 hi")
+        s.ehlo(extensions=[])
+        for reply in ("250 ok", "250 ok", "354 go"):
+            s.line()
+            s.say(reply)
+        s.data()
+        while True:
+            s.send("250-x\r\n")
+            s.pause(0.2)
+    out = smtpout(section(more='tls = none timeout = "1s"'))
+    started = time.monotonic()
+    outcome, down = one(out, server(script))
+    assert time.monotonic() - started < 5 * SLOW and verdicts(outcome) == ["unknown"] and down["cause"] == "lost"
+
+
 def test_hs05_endless_line(smtpout, server):
     def script(s):
         while True:

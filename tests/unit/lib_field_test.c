@@ -107,7 +107,7 @@ static void test_unfold(void **state UNUSED)
 	buf_release(&out);
 }
 
-/* Folding: no line over the limit, none of blanks only, and unfolded it is what it was. */
+/* HS40: Folding: no line over the limit, none of blanks only, and unfolded it is what it was. */
 static void test_folding(void **state UNUSED)
 {
 	static const size_t WORDS[] = { 1, 5, 80, 900, 990, 991, 997, 998, 2000, 5000 };

@@ -206,6 +206,15 @@ static const struct {
 	  "command)",
 	  "" },
 	/* Postfix */
+	{ &direct,
+	  "host mx.there.example[192.0.2.1]:25 said: 452 4.5.3 Error: too many recipients (in reply to RCPT TO "
+	  "command)",
+	  "recipient retry 5m" },
+	/* HS26: one that has not read RFC 5321 yet; 552 for a full mailbox bounces */
+	{ &direct, "host mx.there.example[192.0.2.1]:25 said: 552 Too many recipients (in reply to RCPT TO command)",
+	  "recipient retry 5m" },
+	{ &direct, "host mx.there.example[192.0.2.1]:25 said: 552 5.2.2 Mailbox full (in reply to RCPT TO command)",
+	  "" },
 	{ &relay,
 	  "host mx.isp.example[192.0.2.1]:25 said: 421 4.7.0 mx.isp.example Error: too many connections from 192.0.2.9 "
 	  "(in the initial server greeting)",

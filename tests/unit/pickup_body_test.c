@@ -68,7 +68,8 @@ static void nul_is_noticed(void **state UNUSED)
 	buf_release(&out);
 }
 
-/* Lines of each length around the limit, in pieces: none is longer, nothing is lost, continuations begin with a blank.
+/* HS40: lines of each length around the limit, in pieces: none is longer, nothing is lost, continuations begin with a
+ * blank.
  */
 static void long_lines_are_broken(void **state UNUSED)
 {

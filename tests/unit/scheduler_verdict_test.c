@@ -65,7 +65,7 @@ static void test_retry_times(void **state)
 	assert_int_equal(retry_wait_ms(&conf, 5, true), 16 * 3600000);
 	assert_int_equal(retry_wait_ms(&conf, 6, true), 86400000);
 	assert_int_equal(retry_wait_ms(&conf, 400, true), 86400000);
-	assert_int_equal(lane_backoff_ms(&conf, 1), 30000);
+	assert_int_equal(lane_backoff_ms(&conf, 1), 30000); /* HS41 */
 	assert_int_equal(lane_backoff_ms(&conf, 3), 120000);
 	assert_int_equal(lane_backoff_ms(&conf, 1000), 3600000);
 	after[2] = 1000; /* the operator wants quick retries: probes follow */

@@ -25,7 +25,7 @@ static const struct row {
 	{ "mx\nSIZE", EHLO_SIZE, 0, 0, 0 },
 	{ "mx\nSIZE 0", EHLO_SIZE, 0, 0, 0 },
 	{ "mx\nSIZE\t 52428800 ", EHLO_SIZE, 52428800, 0, 0 },
-	{ "mx\nSIZE 99999999999999999999", EHLO_SIZE, 0, 0, 0 }, /* HS31 */
+	{ "mx\nSIZE 99999999999999999999", EHLO_SIZE, 0, 0, 0 }, /* HS31, down to AUTH=LOGIN */
 	{ "mx\nSIZE 18446744073709551615", EHLO_SIZE, 0, 0, 0 },
 	{ "mx\nSIZE -1", EHLO_SIZE, 0, 0, 0 },
 	{ "mx\nSIZE 1x", EHLO_SIZE, 0, 0, 0 },
@@ -48,6 +48,26 @@ static const struct row {
 	{ "mx\n PIPELINING", EHLO_PIPELINING, 0, 0, 0 },
 };
 
+/* HS31: as much as a reply may hold, 64 KiB in 512 lines, of keywords that nobody knows, long ones among them. */
+static void test_a_flood_of_keywords(void **state)
+{
+	struct buf text;
+	struct ehlo e;
+
+	(void)state;
+	buf_init(&text, 1 << 20);
+	buf_put_str(&text, "mx");
+	for (unsigned i = 0; i < 60; i++)
+		buf_printf(&text, "\nX%01000u", i);
+	for (unsigned i = 0; i < 450; i++)
+		buf_put_str(&text, "\nSIZE 1\nAUTH PLAIN");
+	buf_put_str(&text, "\nPIPELINING");
+	ehlo_parse(buf_slice(&text), &e);
+	assert_int_equal(e.features, EHLO_PIPELINING | EHLO_SIZE | EHLO_AUTH);
+	assert_int_equal(e.size_limit_bytes, 1);
+	buf_release(&text);
+}
+
 static void test_rows(void **state)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
@@ -65,7 +85,7 @@ static void test_rows(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows), cmocka_unit_test(test_a_flood_of_keywords) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

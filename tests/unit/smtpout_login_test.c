@@ -62,7 +62,7 @@ static const struct vector {
 	  false,
 	  { GREET, "S 250-mx|250 AUTH PLAIN|", "C AUTH PLAIN AGJvYgBib2IrcGFzcy8yPQ==|", "S 235 ok|", "up" } },
 	{ "TL16 no AUTH in EHLO", "auto", MUST, { SECURE, "S 250 mx|", "C", "close auth 0" }, "it offers no login" },
-	{ "TL16 EHLO is not known",
+	{ "TL16 HS30 EHLO is not known",
 	  "auto",
 	  CLEAR,
 	  { GREET, "S 502 what|", "C HELO me.example|", "S 250 mx|", "C", "close auth 0" },
