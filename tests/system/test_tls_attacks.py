@@ -11,6 +11,7 @@ from fake_smtp import free_address
 from harness import listens, wait_until
 from test_deliver import letter
 from test_login import PASSWORD, no_secret_anywhere, secret  # noqa: F401 (fixture)
+from test_pop import pop, pop_server  # noqa: F401 (fixture)
 from test_smtp import section, server, smtpout  # noqa: F401 (fixtures)
 from test_tls import context, pki, send, speaks_tls  # noqa: F401 (fixture)
 
@@ -93,28 +94,54 @@ def shake_hands(s):
             s.buffer = b""
 
 
+def speak_first(s, words, heard):
+    """In the same segment as the end of the handshake; then `heard` gets what the client says."""
+    tls, received, to_send = shake_hands(s)
+    tls.write(words)
+    s.send(to_send.read())
+    while True:
+        s.read()
+        received.write(s.buffer)
+        s.buffer = b""
+        try:
+            heard.append(tls.read())
+        except ssl.SSLError:
+            pass
+
+
 def test_tl10_a_reply_that_no_command_was_sent_for(smtpout, server, pki):  # noqa: F811
-    """In the same segment as the end of the handshake: it is not taken for the reply to the EHLO that follows."""
+    """It is not taken for the reply to the EHLO that follows."""
     heard = []
 
     def script(s):
         offers_starttls(s)
-        tls, received, to_send = shake_hands(s)
-        tls.write(b"250-mx\r\n250 SIZE 1\r\n")
-        s.send(to_send.read())
-        while True:
-            s.read()
-            received.write(s.buffer)
-            s.buffer = b""
-            try:
-                heard.append(tls.read())
-            except ssl.SSLError:
-                pass
+        speak_first(s, b"250-mx\r\n250 SIZE 1\r\n", heard)
 
     srv = server(script, tls=context(pki.good, ssl.TLSVersion.TLSv1_2))
     _, cause, text = send(smtpout(section(more="tls = require")), srv)
     assert cause == "protocol" and "it sends more than it was asked" in text
     assert not b"".join(heard)
+
+
+def test_tl10_the_same_before_smtp(mta, pop, server, secret, pki):  # noqa: F811
+    """A POP3 server that answers a CAPA which it has not heard yet: no password for it."""
+    heard = []
+
+    def script(s):
+        s.say("+OK ready")
+        s.expect("CAPA")
+        s.say("+OK\nSTLS\n.")
+        s.expect("STLS")
+        s.say("+OK")
+        speak_first(s, b"+OK\r\nUSER\r\n.\r\n", heard)
+
+    door, there = pop(script), server()
+    door.tls = context(pki.good, ssl.TLSVersion.TLSv1_2)
+    mta.start(pop_server(there, door.address, door.port, secret(), tls="tls = require"))
+    mta.drop(letter())
+    mta.wait_log("POP before SMTP: .* sends more than it was asked")
+    assert not b"".join(heard) and not there.sessions
+    no_secret_anywhere(mta)
 
 
 @pytest.mark.parametrize("is_renegotiating", [False, True])
