@@ -254,7 +254,7 @@ def test_pop_before_smtp_at_dovecot_and_postfix(mta, peer, pki, secret):  # noqa
 
 def test_every_option_is_in_some_test():
     """A new one needs a test that sets it; the examples of the manual are none."""
-    texts = "".join(path.read_text() for folder in ("system", "crash") for path in (harness.ROOT / "tests" / folder).glob("*.py")
+    texts = "".join(path.read_text() for folder in ("system", "crash", "fake") for path in (harness.ROOT / "tests" / folder).glob("*.py")
                     if path.name != "test_manual.py")
     missing = {option for _, option in available() if not re.search(rf'(?<![\w-]){option} *=|"{option}"', texts)}
     assert missing <= {"limits-store"}, missing     # which has only its default so far
