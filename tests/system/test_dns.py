@@ -167,6 +167,34 @@ def test_dn01_second_answer_counts(resolver, odd_dns):
     assert child.ask("b.example")["status"] == TEMPORARY
 
 
+def test_dn01_nothing_is_believed_before_something_was_found(resolver, odd_dns):
+    """A hotel's login page: not even the root is there. Once anything was found a denial counts."""
+    dns = odd_dns({"*": "nxdomain"})
+    child = resolver(dns.conf())
+    answer = child.ask("gone.example")
+    assert answer["status"] == TEMPORARY and "not believed" in answer["text"] and dns.count("gone.example", "MX") == 2
+    dns.zone = {"a.example A": ["192.0.2.1"]}
+    assert child.names("a.example") == ["a.example"]
+    assert child.ask("gone.example")["status"] == NO_DOMAIN
+
+
+def test_dn19_too_many_in_a_row(resolver, odd_dns):
+    """Twenty different names at once; the root is there, and so was a domain before."""
+    dns = odd_dns({"a.example A": ["192.0.2.1"]})
+    child = resolver(dns.conf())
+    assert child.names("a.example") == ["a.example"]
+    wanted = {child.put(f"gone{i}.example") for i in range(20)}
+    answers = [child.get() for _ in wanted]
+    assert {answer["request"] for answer in answers} == wanted and {answer["status"] for answer in answers} == {TEMPORARY}
+    assert child.log().count("find none of 20 domains in a row") == 1
+    assert child.names("a.example") == ["a.example"], "from the cache, which proves nothing"
+    assert child.ask("gone0.example")["status"] == TEMPORARY
+    dns.zone["b.example A"] = ["192.0.2.1"]
+    assert child.names("b.example") == ["b.example"]
+    assert child.ask("gone0.example")["status"] == NO_DOMAIN
+    wait_until(lambda: "find domains again" in child.log())
+
+
 @pytest.mark.parametrize("how", ["servfail", "refused", "silent", "lie", "loop", "short"])
 def test_dn02_dn12_doubt_is_temporary(resolver, odd_dns, how):
     dns = odd_dns({"a.example": how, "b.example MX": ["1 bad.b.example", "2 mx.b.example"], "bad.b.example": how,

@@ -512,11 +512,12 @@ def direct(nsd, tls="", more=""):
     return nsd.conf() + f'retry {{ after = {{ "1h" }} }}\nserver "out" {{ method = direct port = 2525 deny-addresses = {{ }} {tls} {more} }}\n'
 
 
-@pytest.mark.parametrize("tls", ["", "tls = dane"])
-def test_dane_with_signed_zones(mta, peer, peer_pki, tls):
+@pytest.mark.parametrize("tls, has_records", [("", True), ("tls = dane", True), ("", False)],
+                         ids=["opportunistic", "dane", "TL12-none-as-the-zone-signs"])
+def test_dane_with_signed_zones(mta, peer, peer_pki, tls, has_records):
     one = peer(peers.Postfix, pki=peer_pki)
-    good = tlsa(peer_pki[1:])
-    nsd = peer(peers.Nsd, zone_records(one.address, record((3, 1, 1, b"\1" * 32)), record(good)))
+    records = [record((3, 1, 1, b"\1" * 32)), record(tlsa(peer_pki[1:]))] if has_records else []
+    nsd = peer(peers.Nsd, zone_records(one.address, *records))
     mta.start(direct(nsd, tls))
     mail(mta)
     message, = one.wait(1)
