@@ -46,10 +46,10 @@ all:
 
 include $(addsuffix /module.mk,$(FOLDERS)) conf/module.mk man/module.mk tests/module.mk
 
-# A folder's archive holds everything but the file with its main().
+# A folder's archive holds everything but the file with its main(), and what its module.mk makes (_MADE).
 define folder_rules
 $(1)_OBJ := $$(patsubst %.c,$$(OUT)/obj/%.o,$$(filter-out $$($(1)_MAIN),$$(wildcard $(1)/*.c)))
-$$(OUT)/obj/$(1).a: $$($(1)_OBJ)
+$$(OUT)/obj/$(1).a: $$($(1)_OBJ) $$($(1)_MADE)
 	$$(call say,AR,$$@)
 	$$(Q)rm -f $$@ && $$(AR) rcs $$@ $$^
 endef

@@ -117,7 +117,8 @@ struct conf {
 	unsigned primary_count;
 	unsigned *primary; /* `servers`: indices into server; default all in file order */
 	struct conf_limits limits, limit_per_sender;
-	char *limits_store;
+	char *limits_store; /* "local", or a URL that conf_store_parse() takes */
+	char *limits_store_password_file;
 	bool may_share_when_down;
 	char *reply_rules;
 	uint64_t history_ms;

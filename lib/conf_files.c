@@ -3,6 +3,7 @@
  * `postern check`, and by master before it accepts a configuration. Never shows what a secret file holds.
  */
 #include "lib/conf_private.h"
+#include "lib/conf_store.h"
 #include "lib/replies.h"
 #include "lib/text.h"
 #include <errno.h>
@@ -335,6 +336,21 @@ static void check_server(struct files *f, const struct conf_server *s)
 	check_zones(f, &s->limits);
 }
 
+static void check_store(struct files *f)
+{
+	const struct conf *c = f->conf;
+	struct sockaddr_storage address;
+	struct conf_store store;
+	socklen_t len;
+
+	check_secret(f, "limits-store-password-file", &c->limits_store_password_file, PASSWORD_BYTES_MAX);
+	if (strcmp(c->limits_store, "local") != 0 && !conf_store_parse(slice_of(c->limits_store), &store) &&
+	    !conf_store_find_host(&store, &address, &len))
+		wrong(f, &c->limits_store, "limits-store",
+		      "%s is neither an address nor in /etc/hosts; nobody else is asked, so use its address",
+		      store.host);
+}
+
 static void check_log(struct files *f)
 {
 	const struct conf *c = f->conf;
@@ -389,6 +405,7 @@ void conf_files_check(const struct conf *c, struct conf_report *report)
 	check_log(&f);
 	check_readable(&f, "trust-anchor-file", &c->dns.trust_anchor_file, NULL, NULL);
 	check_zones(&f, &c->limits);
+	check_store(&f);
 	if (c->reply_rules && access(c->reply_rules, R_OK) < 0)
 		wrong(&f, &c->reply_rules, "reply-rules", "%s: %s", c->reply_rules, strerror(errno));
 	for (unsigned i = 0; i < c->server_count; i++)

@@ -24,7 +24,7 @@ enum conf_type {
 	TYPE_PATH,         /* char *: made absolute; "" is NULL */
 	TYPE_USER,         /* char *: name of a user or group */
 	TYPE_URL,          /* char *: https://..., or http:// to this very host */
-	TYPE_STORE,        /* char *: "local" or redis://HOST:PORT/DB */
+	TYPE_STORE,        /* char *: "local" or redis://[USER@]HOST:PORT/DB */
 	TYPE_LOG,          /* conf.log_target, conf.log_file */
 	TYPE_CHOICE,       /* enum: position among the choices, plus min */
 	TYPE_CHOICE_BOOL,  /* bool: true for the second choice */

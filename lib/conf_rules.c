@@ -162,6 +162,16 @@ static void check_destination(struct conf_reader *r, const struct conf_destinati
 	check_unlimited(r, &d->limits);
 }
 
+/* What a fleet would need, said where there is none: a mistake, most likely in the other option. */
+static void check_store(struct conf_reader *r)
+{
+	const struct conf *c = r->conf;
+
+	if (strcmp(c->limits_store, "local") == 0 && c->limits_store_password_file)
+		conf_mistake_add(&r->report, conf_line(c, &c->limits_store_password_file), "limits-store-password-file",
+				 "goes with a limits-store that is not \"local\"");
+}
+
 void conf_rules_apply(struct conf_reader *r)
 {
 	struct conf *c = r->conf;
@@ -170,6 +180,7 @@ void conf_rules_apply(struct conf_reader *r)
 	resolve_primary(r);
 	if (strcmp(c->spool ? c->spool : "", "/") == 0)
 		conf_mistake_add(&r->report, conf_line(c, &c->spool), "spool", "cannot be the root directory");
+	check_store(r);
 	check_unlimited(r, &c->limits);
 	check_unlimited(r, &c->limit_per_sender);
 	for (unsigned i = 0; i < c->server_count; i++) {

@@ -1,6 +1,7 @@
 /* conf_value.c - one value of one option: from its text in the file to its field in the struct. */
 #include "lib/conf_value.h"
 #include "lib/address.h"
+#include "lib/conf_store.h"
 #include "lib/text.h"
 
 void *conf_value_field(const struct conf_option *o, void *base)
@@ -150,41 +151,17 @@ static void apply_url(struct conf_value *v)
 		conf_value_wrong(v, "is not a URL; it begins with \"https://\"");
 }
 
-/* redis://HOST:PORT/DB */
-static bool is_redis_url(struct slice s)
-{
-	static const char SCHEME[] = "redis://";
-	const char *colon, *slash, *end = s.ptr + s.len;
-	uint64_t port, db;
-
-	if (s.len <= strlen(SCHEME) || memcmp(s.ptr, SCHEME, strlen(SCHEME)) != 0)
-		return false;
-	s = (struct slice){ s.ptr + strlen(SCHEME), s.len - strlen(SCHEME) };
-	colon = memrchr(s.ptr, ':', s.len);
-	slash = memrchr(s.ptr, '/', s.len);
-	if (!colon || !slash || slash < colon)
-		return false;
-	struct slice host = { s.ptr, (size_t)(colon - s.ptr) };
-
-	return (conf_is_host_name(host) || conf_is_ip(host)) &&
-	       text_parse_u64((struct slice){ colon + 1, (size_t)(slash - colon - 1) }, &port) && port >= 1 &&
-	       port <= 65535 && text_parse_u64((struct slice){ slash + 1, (size_t)(end - slash - 1) }, &db) &&
-	       db <= 65535;
-}
-
 static void apply_store(struct conf_value *v)
 {
-	bool is_redis = is_redis_url(v->text), is_later = false;
+	struct conf_store store;
+	const char *wrong = slice_is(v->text, "local") ? NULL : conf_store_parse(v->text, &store);
 
-	if (!is_redis && !slice_is(v->text, "local")) {
-		conf_value_wrong(v, "is not a store; use \"local\" or \"redis://HOST:PORT/DB\"");
-		return;
-	}
-	if (conf_choice_find(v->option->choices, slice_of(is_redis ? "redis" : "local"), &is_later) < 0)
-		BUG("limits-store without its choices");
-	if (!conf_value_is_available(v, is_later))
-		conf_value_wrong(v, "is not available in this version; use \"local\"");
-	copy_string(v);
+	if (wrong && memchr(v->text.ptr, '@', v->text.len)) /* not shown: it may hold a password */
+		conf_mistake_add(&v->reader->report, v->line, v->option->name, "this URL %s", wrong);
+	else if (wrong)
+		conf_value_wrong(v, "%s", wrong);
+	else
+		copy_string(v);
 }
 
 static void apply_log(struct conf_value *v)

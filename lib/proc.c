@@ -272,7 +272,7 @@ static int enter_jail(struct proc *p)
 		.gid = o->gid,
 		.groups = o->groups,
 		.group_count = o->group_count,
-		.wants_network = p->spec->wants_network,
+		.wants_network = p->spec->wants_network || (p->spec->needs_network && p->spec->needs_network(p->conf)),
 		.wants_write = p->spec->wants_write,
 		.cpu_max_s = p->spec->cpu_max_s,
 		.reachable = rights->reachable,

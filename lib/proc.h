@@ -35,8 +35,9 @@ struct proc_spec {
 	enum proc_role role;
 	enum proc_chroot chroot;
 	enum proc_identity identity;
-	bool wants_network;                 /* else socket(2) is refused */
-	bool wants_write;                   /* else opening for writing is refused */
+	bool wants_network;                          /* else socket(2) is refused */
+	bool (*needs_network)(const struct conf *c); /* may be NULL: whether this configuration makes it want one */
+	bool wants_write;                            /* else opening for writing is refused */
 	unsigned cpu_max_s;                 /* of CPU between two of master's PINGs, else it dies; 0: no limit */
 	int (*before_jail)(struct proc *p); /* still privileged: load what the jail hides. Reads nothing untrusted */
 	int (*after_jail)(struct proc *p);  /* open channels, stores; the last step before READY */

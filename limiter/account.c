@@ -2,6 +2,8 @@
 #include "limiter/account.h"
 #include <stdlib.h>
 
+enum { SHARED_AGAIN_MS = 1000 /* what is free again when another host says so: when to look */ };
+
 struct account_limit *account_find_limit(struct account *a, uint8_t kind, enum limit_unit unit, uint64_t width_ms,
 					 unsigned slot)
 {
@@ -123,10 +125,12 @@ struct account *account_new(const struct account_spec *spec)
 	}
 	if (spec->ramp_count > 0)
 		set_ramp(a, spec);
+	for (unsigned i = 0; i < a->limit_count && spec->book; i++)
+		a->limit[i].lease = lease_new(spec->book, a, i);
 	return a;
 }
 
-struct account *account_copy(const struct account *a)
+struct account *account_copy(const struct account *a, struct moment t)
 {
 	struct account *copy = xmalloc(sizeof(*copy));
 
@@ -136,9 +140,16 @@ struct account *account_copy(const struct account *a)
 	copy->next_changed = copy->older = copy->newer = NULL;
 	copy->limit = xcalloc(a->limit_count + 1, sizeof(*copy->limit));
 	for (unsigned i = 0; i < a->limit_count; i++) {
+		uint64_t ours, all;
+
 		copy->limit[i] = a->limit[i];
 		if (a->limit[i].window)
 			copy->limit[i].window = window_copy(a->limit[i].window);
+		copy->limit[i].lease = NULL;
+		ours = limit_used_in_all(copy, &copy->limit[i], t);
+		all = limit_used_in_all(a, &a->limit[i], t);
+		if (all > ours)
+			limit_add(&copy->limit[i], t, all - ours);
 	}
 	return copy;
 }
@@ -147,8 +158,10 @@ void account_free(struct account **a)
 {
 	if (!*a)
 		return;
-	for (unsigned i = 0; i < (*a)->limit_count; i++)
+	for (unsigned i = 0; i < (*a)->limit_count; i++) {
 		window_free(&(*a)->limit[i].window);
+		lease_free(&(*a)->limit[i].lease);
+	}
 	free((*a)->limit);
 	free((*a)->name);
 	free(*a);
@@ -188,8 +201,17 @@ uint64_t limit_used(struct account_limit *limit, struct moment t)
 	return limit->window ? window_used(limit->window, t.now) : calendar_used(limit, t);
 }
 
+uint64_t limit_used_in_all(const struct account *a, struct account_limit *limit, struct moment t)
+{
+	if (limit->lease && limit->lease->answered > 0)
+		return limit->lease->used;
+	return limit_used(limit, t) + account_outstanding(a, limit);
+}
+
 uint64_t limit_room(const struct account *a, struct account_limit *limit, struct moment t)
 {
+	if (limit->lease && limit->amount != UINT64_MAX)
+		return lease_room(limit->lease, account_outstanding(a, limit));
 	uint64_t used = limit_used(limit, t) + account_outstanding(a, limit);
 
 	return used >= limit->amount ? 0 : limit->amount - used;
@@ -201,6 +223,8 @@ int64_t limit_free_at(const struct account *a, struct account_limit *limit, stru
 		return -1;
 	if (limit_room(a, limit, t) >= need)
 		return t.now;
+	if (limit->lease)
+		return limit->lease->free_at > t.now ? limit->lease->free_at : t.now + SHARED_AGAIN_MS;
 	if (limit->window)
 		return window_free_at(limit->window, t.now, account_outstanding(a, limit), need);
 	return t.now + (limit->count.end_ms > t.wall ? limit->count.end_ms - t.wall : 1);
@@ -212,6 +236,14 @@ void limit_add(struct account_limit *limit, struct moment t, uint64_t count)
 		window_add(limit->window, t.now, count);
 	else
 		limit->count.count = calendar_used(limit, t) + count;
+}
+
+void limit_fill(const struct account *a, struct account_limit *limit, struct moment t)
+{
+	uint64_t used = limit_used(limit, t) + account_outstanding(a, limit);
+
+	if (used < limit->amount)
+		limit_add(limit, t, limit->amount - used);
 }
 
 void limit_clear(struct account_limit *limit)
@@ -231,9 +263,22 @@ void account_stamp(struct account *a, enum mail_class class, enum limit_unit uni
 		(void)account_advance(a, t);
 		a->ramp_day.count += used;
 	}
+	for (unsigned i = 0; i < a->limit_count; i++) {
+		struct account_limit *limit = &a->limit[i];
+
+		if (limit->unit != unit || ((limit->kind & LIMIT_USUAL) && class == CLASS_HIGH))
+			continue;
+		limit_add(limit, t, used);
+		if (limit->lease)
+			lease_settle(limit->lease, t.now, account_outstanding(a, limit), used, limit->width_ms);
+	}
+}
+
+void account_look_at_leases(struct account *a, struct moment t)
+{
 	for (unsigned i = 0; i < a->limit_count; i++)
-		if (a->limit[i].unit == unit && !((a->limit[i].kind & LIMIT_USUAL) && class == CLASS_HIGH))
-			limit_add(&a->limit[i], t, used);
+		if (a->limit[i].lease)
+			lease_look_ahead(a->limit[i].lease, t.now, account_outstanding(a, &a->limit[i]));
 }
 
 bool account_advance(struct account *a, struct moment t)
@@ -266,7 +311,7 @@ void account_fill(struct account *a, struct moment t)
 {
 	for (unsigned i = 0; i < a->limit_count; i++)
 		if (a->limit[i].amount != UINT64_MAX)
-			limit_add(&a->limit[i], t, limit_room(a, &a->limit[i], t));
+			limit_fill(a, &a->limit[i], t);
 }
 
 bool account_has_outstanding(const struct account *a)
@@ -293,7 +338,7 @@ bool account_is_idle(struct account *a, struct moment t)
 	if (account_has_outstanding(a))
 		return false;
 	for (unsigned i = 0; i < a->limit_count; i++)
-		if (limit_used(&a->limit[i], t) > 0)
+		if (limit_used(&a->limit[i], t) > 0 || (a->limit[i].lease && !lease_is_idle(a->limit[i].lease)))
 			return false;
 	return true;
 }

@@ -3,6 +3,7 @@
 #define LIMITER_ACCOUNT_H
 #include "lib/table.h"
 #include "limiter/calendar.h"
+#include "limiter/lease.h"
 #include "limiter/window.h"
 
 enum limit_unit { UNIT_MESSAGES, UNIT_RECIPIENTS, UNIT_COUNT };
@@ -35,6 +36,7 @@ struct account_spec {
 	const struct limit_spec *ramp;        /* borrowed while the account lives */
 	const struct calendar *ramp_calendar; /* its days; borrowed */
 	unsigned reserve_percent;             /* of each limit, for CLASS_HIGH */
+	struct lease_book *book;              /* of a fleet, which shares the counters; borrowed. NULL: they are ours */
 	bool is_paced;
 };
 
@@ -50,6 +52,7 @@ struct account_limit {
 	struct window *window; /* NULL for a calendar's */
 	const struct calendar *calendar;
 	struct calendar_count count;
+	struct lease *lease;   /* NULL: nobody shares it. Else that decides, and what is counted here is what we used */
 	int64_t dormant_since; /* limiter time; 0: in force */
 	bool is_known;         /* the database has it */
 };
@@ -81,7 +84,8 @@ struct moment {
 
 /* Of two limits of the same kind, unit and width the lower counts. */
 struct account *account_new(const struct account_spec *spec);
-struct account *account_copy(const struct account *a); /* for playing with: in no table, in no list */
+/* For playing with: in no table, in no list; of a shared limit what others used counts as used just now. */
+struct account *account_copy(const struct account *a, struct moment t);
 void account_free(struct account **a);
 struct account_limit *account_find_limit(struct account *a, uint8_t kind, enum limit_unit unit, uint64_t width_ms,
 					 unsigned slot);
@@ -91,15 +95,19 @@ struct account_limit *account_add_dormant(struct account *a, uint8_t kind, enum 
 size_t account_memory_bytes(const struct account *a);
 
 uint64_t account_outstanding(const struct account *a, const struct account_limit *limit);
-uint64_t limit_used(struct account_limit *limit, struct moment t); /* stamped, still counted */
+uint64_t limit_used(struct account_limit *limit, struct moment t); /* stamped by us, still counted */
+/* With what is under way; by the whole fleet, as far as its store has told. */
+uint64_t limit_used_in_all(const struct account *a, struct account_limit *limit, struct moment t);
 uint64_t limit_room(const struct account *a, struct account_limit *limit, struct moment t);
 /* As window_free_at(), in limiter time. */
 int64_t limit_free_at(const struct account *a, struct account_limit *limit, struct moment t, uint64_t need);
 void limit_add(struct account_limit *limit, struct moment t, uint64_t count);
+void limit_fill(const struct account *a, struct account_limit *limit, struct moment t); /* it is used up */
 void limit_clear(struct account_limit *limit);
 
 /* Settled: so much was used now. Moves a warm-up on. */
 void account_stamp(struct account *a, enum mail_class class, enum limit_unit unit, struct moment t, uint64_t used);
+void account_look_at_leases(struct account *a, struct moment t); /* after a grant, or what was granted came back */
 /* Before anything is decided: the warm-up's step for today. True when it changed. */
 bool account_advance(struct account *a, struct moment t);
 /* Every limit is taken to be used up: the counts are lost. */

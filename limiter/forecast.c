@@ -72,7 +72,7 @@ static struct account *copy_of(struct forecast *f, struct slice name)
 								       : ledger_find(f->ledger, name);
 	if (!a)
 		return NULL;
-	a = account_copy(a);
+	a = account_copy(a, f->t);
 	use_outstanding(a, f->t);
 	f->copy = xrealloc(f->copy, f->copy_count + 1, sizeof(struct account *));
 	f->copy[f->copy_count++] = a;

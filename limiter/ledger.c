@@ -5,8 +5,9 @@
 
 enum {
 	SENDERS_DEFAULT = 20000,
-	SENDERS_SLACK = 512, /* made within one turn, before idle ones could go */
-	IDLE_PER_LOOK = 32   /* senders looked at for each newcomer */
+	SENDERS_OF_FLEET = 100000, /* one host's common account says nothing of another's: keep them apart for longer */
+	SENDERS_SLACK = 512,       /* made within one turn, before idle ones could go */
+	IDLE_PER_LOOK = 32         /* senders looked at for each newcomer */
 };
 
 /* --- records --- */
@@ -214,7 +215,9 @@ enum store_open_result ledger_open(struct ledger **out, const struct ledger_opti
 	if (!l->store)
 		goto fail;
 	l->sender = o->sender;
-	l->sender_max = o->sender_max ? o->sender_max : SENDERS_DEFAULT;
+	l->sender_max = o->sender_max                  ? o->sender_max
+			: o->sender && o->sender->book ? SENDERS_OF_FLEET
+						       : SENDERS_DEFAULT;
 	add_configured(l, o);
 	*why = store_has_lost_records(l->store) ? "the last records are gone, recovery ended before them"
 						: ledger_load(l, o);
@@ -239,6 +242,7 @@ void ledger_close(struct ledger **l)
 	for (unsigned i = 0; i < old->account_count; i++)
 		account_free(&old->account[i]);
 	free(old->account);
+	free(old->note);
 	table_release(&old->by_name);
 	buf_release(&old->key);
 	buf_release(&old->value);
@@ -272,9 +276,21 @@ void ledger_touch(struct ledger *l, struct account *a)
 	l->changed = a;
 }
 
+const char *ledger_note(const struct ledger *l)
+{
+	return l->note ? l->note : "";
+}
+
+void ledger_set_note(struct ledger *l, const char *text)
+{
+	free(l->note);
+	l->note = xstrdup(text);
+	l->is_note_changed = true;
+}
+
 bool ledger_has_changes(const struct ledger *l)
 {
-	return l->changed || l->needs_sync;
+	return l->changed || l->is_note_changed || l->needs_sync;
 }
 
 static enum store_result delete_chunks(struct ledger *l, const struct account *a, const struct account_limit *limit,
@@ -382,6 +398,15 @@ static enum store_result save_clock(struct ledger *l)
 	return put_record(l);
 }
 
+static enum store_result save_note(struct ledger *l)
+{
+	buf_clear(&l->key);
+	buf_put_char(&l->key, 'f');
+	buf_clear(&l->value);
+	buf_put_str(&l->value, l->note);
+	return put_record(l);
+}
+
 static enum store_result save_changes(struct ledger *l)
 {
 	enum store_result result = store_begin(l->store);
@@ -390,6 +415,8 @@ static enum store_result save_changes(struct ledger *l)
 		return result;
 	for (const struct account *a = l->changed; a && result == STORE_OK; a = a->next_changed)
 		result = a->is_leaving ? delete_account(l, a) : save_account(l, a);
+	if (result == STORE_OK && l->is_note_changed)
+		result = save_note(l);
 	if (result == STORE_OK)
 		result = save_clock(l);
 	if (result != STORE_OK) {
@@ -401,6 +428,7 @@ static enum store_result save_changes(struct ledger *l)
 
 static void set_saved(struct ledger *l)
 {
+	l->is_note_changed = false;
 	while (l->changed) {
 		struct account *a = l->changed;
 
@@ -418,7 +446,7 @@ enum store_result ledger_commit(struct ledger *l, int64_t wall_ms)
 {
 	enum store_result result;
 
-	if (l->changed) {
+	if (l->changed || l->is_note_changed) {
 		l->time.wall_ms = wall_ms < 0 ? 0 : wall_ms;
 		if ((result = save_changes(l)) != STORE_OK)
 			return result;

@@ -51,6 +51,9 @@ struct account *ledger_get_sender(struct ledger *l, struct slice name, struct mo
 unsigned ledger_account_count(const struct ledger *l);
 struct account *ledger_account(struct ledger *l, unsigned index); /* the configured ones first, in order of name */
 void ledger_touch(struct ledger *l, struct account *a);           /* call after every change of an account */
+/* A line of text that is kept beside the counters, for the fleet that shares them; "" when there is none. */
+const char *ledger_note(const struct ledger *l);
+void ledger_set_note(struct ledger *l, const char *text);
 bool ledger_has_changes(const struct ledger *l);
 /*
  * All changes in one transaction, then on stable storage. Nothing that rests on them may be said before it returned OK.

@@ -355,6 +355,16 @@ static bool load_clock(struct ledger *l, const struct ledger_options *o)
 	return true;
 }
 
+static bool load_note(struct ledger *l)
+{
+	struct slice value;
+	enum store_result result = store_get(l->store, slice_of("f"), &value);
+
+	if (result == STORE_OK)
+		l->note = xstrndup(value.ptr, value.len);
+	return result == STORE_OK || result == STORE_NOT_FOUND;
+}
+
 const char *ledger_load(struct ledger *l, const struct ledger_options *o)
 {
 	struct load load = { .ledger = l };
@@ -362,6 +372,8 @@ const char *ledger_load(struct ledger *l, const struct ledger_options *o)
 
 	if (!load_clock(l, o))
 		return "the clock record is unreadable";
+	if (!load_note(l))
+		return "the fleet's record is unreadable";
 	load.now = l->time.time_ms;
 	ledger_set_wall(l, load.now, o->wall_ms);
 	buf_init(&load.stale, STALE_KEYS_MAX);

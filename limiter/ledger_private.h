@@ -1,6 +1,7 @@
 /* ledger_private.h - shared by ledger.c (changes) and ledger_load.c (start).
  *
  * Keys and values, integers big-endian:
+ *   "f"                    the fleet's note: text
  *   "c"                    clock: version u8, boot_ms, wall_ms, time_ms u64, boot id
  *   "s" NAME NUL           account: version u8 (2), outstanding u64 each [class][unit], last change u64, ramp step u16,
  *                          ramp day (calendar), limits u16; per limit kind u8, slot u8, unit u8, width u64, dormant
@@ -29,7 +30,8 @@ struct ledger {
 	struct account *oldest, *newest; /* senders, by last use */
 	struct account *changed;
 	struct buf key, value;
-	bool needs_sync;
+	char *note;
+	bool is_note_changed, needs_sync;
 };
 
 void ledger_add_account(struct ledger *l, struct account *taken);

@@ -3,7 +3,8 @@
  *
  * One process per instance, asked by the scheduler before every transaction that falls under limits. It knows no mail:
  * names of scopes (a server, a destination, a sender ...), numbers, and windows of time. Runs as `user`, chrooted to
- * SPOOL/db/limits, which holds its counters and nothing else; no network, no secrets.
+ * SPOOL/db/limits, which holds its counters and nothing else; no network, no secrets. But when a fleet shares its
+ * limits: then it has a connection to their store (shared.h), and that store's password.
  *
  * The scheduler sends, the limiter answers; request ids are the scheduler's, one row for all kinds:
  *
@@ -28,13 +29,17 @@
  *       the same: no error opens a window.
  *
  *   LIMIT_QUERY { request, scope, from }
- *   LIMIT_STATE { request, scope, limit, is_recipients, window_ms, used, allowed, free_at, last, next }
+ *   LIMIT_STATE { request, scope, limit, is_recipients, window_ms, used, allowed, free_at, shared, leased, last, next }
  *       One for each limit, `used` with what is under way; a scope without limits gets one with an empty limit.
  *
  *   LIMIT_CORRECT   { request, scope, limit, what, used, window_ms }
  *   LIMIT_CORRECTED { request, is_done, before, text }
  *       See permits_correct(). With damaged counters a correction of a scope begins new ones, in which everything else
  *       is taken to be used up.
+ *
+ *   STORE_STATE { text }
+ *       Unasked, whenever it changes: what is wrong with the shared store. While an answer needs that store it may wait
+ *       for it, for some seconds; what the store's absence refuses says so in `limit`.
  *
  * A request may be repeated until 2048 later ones of its kind were sent: the answer is the same and counts once.
  *
@@ -48,6 +53,7 @@
 #include "lib/proc.h"
 #include "limiter/forecast.h"
 #include "limiter/setup.h"
+#include "limiter/shared.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -55,6 +61,7 @@
 enum {
 	FULL_RETRY_MS = 5000,       /* the disk is full: when to try again */
 	TROUBLE_RETRY_MS = 60000,   /* no counters: when the scheduler is told to ask again */
+	STORE_RETRY_MS = 2000,      /* the shared store is away, likewise */
 	HELD_PAUSE_BYTES = 1 << 19, /* answers that wait for disk or pipe: read nothing new */
 	HELD_MAX_BYTES = 1 << 22,
 	LIMIT_TEXT_MAX = 64,
@@ -69,6 +76,8 @@ struct limiter {
 	struct permits *permits;
 	struct forecast *forecast; /* being asked for; NULL: none */
 	struct setup *setup;       /* what the configuration says of limits */
+	struct shared *shared;     /* the store that a fleet's limits share; NULL: they are ours alone */
+	struct packet correction;  /* under way in that store; len 0: none */
 	struct loop_timer *retry;
 	struct buf held;     /* packets that wait until what they say is durable: u16 length, bytes */
 	const char *trouble; /* why nothing can be granted, for people; NULL: all is well */
@@ -109,12 +118,22 @@ static void send_held(struct limiter *l)
 	}
 }
 
+static int64_t now_of(struct limiter *l)
+{
+	int64_t now = ledger_now(l->ledger, clock_mono().ms);
+
+	ledger_set_wall(l->ledger, now, clock_wall().ms);
+	return now;
+}
+
 /* Group commit: everything that one turn of the loop decided, then everything that it has to say. */
 static void on_turn(void *arg)
 {
 	struct limiter *l = arg;
 	enum store_result result;
 
+	if (l->shared && l->ledger && !l->is_full)
+		shared_take_news(l->shared);
 	if (l->ledger && !l->is_full && ledger_has_changes(l->ledger)) {
 		result = ledger_commit(l->ledger, clock_wall().ms);
 		if (result == STORE_FULL) {
@@ -129,6 +148,8 @@ static void on_turn(void *arg)
 			proc_exit(l->proc, EXIT_STATUS_TEMPORARY);
 		}
 	}
+	if (l->shared && l->ledger && !l->is_full && !l->is_ending)
+		shared_turn(l->shared, now_of(l));
 	if (!l->is_full && l->held.len > 0)
 		send_held(l);
 }
@@ -145,14 +166,6 @@ static void on_retry(void *arg)
 	l->is_full = false; /* a failure shows again in on_turn() */
 	if (result == STORE_OK)
 		log_info("limits: there is room for the counters again");
-}
-
-static int64_t now_of(struct limiter *l)
-{
-	int64_t now = ledger_now(l->ledger, clock_mono().ms);
-
-	ledger_set_wall(l->ledger, now, clock_wall().ms);
-	return now;
 }
 
 /* Limiter time as the wall clock reads it now: what the other side compares with. */
@@ -191,7 +204,38 @@ static void refuse(struct limiter *l, const struct msg_permit_ask *ask, const ch
 	answer(l, &p);
 }
 
-static bool on_permit_ask(struct limiter *l, const struct packet *packet)
+/* How many calls the shared store had been sent when a request came. */
+static uint64_t calls_so_far(const struct limiter *l)
+{
+	return l->shared ? shared_book(l->shared)->calls : 0;
+}
+
+/* Why the shared store is in the way, if that is what it is. */
+static void explain_refusal(struct limiter *l, int64_t now, struct permit *permit)
+{
+	const char *trouble = l->shared && permit->messages == 0 ? shared_trouble(l->shared) : NULL;
+
+	if (!trouble)
+		return;
+	permit->limit = trouble;
+	permit->free_at = now + STORE_RETRY_MS;
+}
+
+static struct permit decide(struct limiter *l, int64_t now, const struct msg_permit_ask *ask, uint64_t since)
+{
+	struct permit_wish wish = { ask->scopes,   ask->class ? CLASS_HIGH : CLASS_USUAL,
+				    ask->messages, ask->recipients,
+				    ask->first,    since };
+	struct permit permit;
+
+	if (l->shared)
+		shared_look_at_clock(l->shared, now);
+	permit = permits_ask(l->permits, now, ask->request, &wish);
+	explain_refusal(l, now, &permit);
+	return permit;
+}
+
+static bool answer_ask(struct limiter *l, const struct packet *packet, uint64_t since)
 {
 	struct msg_head head = channel_head(l->scheduler);
 	struct msg_permit_ask ask;
@@ -207,13 +251,12 @@ static bool on_permit_ask(struct limiter *l, const struct packet *packet)
 		return true;
 	}
 	if (l->ledger) {
-		struct permit_wish wish = { ask.scopes, ask.class ? CLASS_HIGH : CLASS_USUAL, ask.messages,
-					    ask.recipients, ask.first };
-
 		now = now_of(l);
-		permit = permits_ask(l->permits, now, ask.request, &wish);
+		permit = decide(l, now, &ask, since);
+		if (permit.is_pending && shared_park(l->shared, packet, since))
+			return true;
 	} else {
-		permit = (struct permit){ ask.messages, ask.recipients, 0, "", 0 };
+		permit = (struct permit){ .messages = ask.messages, .recipients = ask.recipients, .limit = "" };
 	}
 	msg_encode_permit(&p, &head,
 			  &(struct msg_permit){ .request = ask.request,
@@ -274,7 +317,9 @@ static void hold_state(struct limiter *l, struct msg_limit_state *m, const struc
 	m->limit = short_text(limit->text);
 	m->is_recipients = limit->unit == UNIT_RECIPIENTS;
 	m->window_ms = limit->width_ms;
-	m->used = limit_used(limit, t) + account_outstanding(a, limit);
+	m->used = limit_used_in_all(a, limit, t);
+	m->shared = limit->lease != NULL;
+	m->leased = limit->lease ? lease_room(limit->lease, account_outstanding(a, limit)) : 0;
 	m->allowed = limit->amount;
 	m->free_at = free_at > t.now ? to_wall(t.now, free_at) : 0;
 	msg_encode_limit_state(&p, &head, m);
@@ -301,7 +346,40 @@ static unsigned hold_states(struct limiter *l, struct msg_limit_state *m, struct
 	return count;
 }
 
-static bool on_limit_query(struct limiter *l, const struct packet *packet)
+/* Shared limits of which there is no news since then: they are asked for. */
+static bool lacks_news(struct limiter *l, struct account *a, uint64_t since)
+{
+	bool is_lacking = false;
+
+	for (unsigned i = 0; i < a->limit_count; i++) {
+		struct lease *lease = a->limit[i].lease;
+
+		if (!lease || a->limit[i].amount == UINT64_MAX || lease_is_answered(lease, since))
+			continue;
+		is_lacking = true;
+		if (!lease->is_asked)
+			lease_touch(lease, now_of(l));
+	}
+	return is_lacking;
+}
+
+/* The accounts that the answer will be about. */
+static bool must_wait(struct limiter *l, const struct msg_limit_query *query, uint64_t since)
+{
+	struct account *a = query->scope.len > 0 ? ledger_find(l->ledger, query->scope) : NULL;
+	bool is_lacking = a && lacks_news(l, a, since);
+	unsigned count = 0;
+
+	for (unsigned at = query->from; query->scope.len == 0 && at < ledger_account_count(l->ledger); at++) {
+		a = ledger_account(l->ledger, at);
+		is_lacking |= lacks_news(l, a, since);
+		if ((count += a->limit_count) >= STATES_PER_PORTION)
+			break;
+	}
+	return is_lacking;
+}
+
+static bool answer_query(struct limiter *l, const struct packet *packet, uint64_t since)
 {
 	struct msg_head head = channel_head(l->scheduler);
 	struct msg_limit_query query;
@@ -312,6 +390,8 @@ static bool on_limit_query(struct limiter *l, const struct packet *packet)
 
 	if (!msg_decode_limit_query(packet, &query))
 		return false;
+	if (l->shared && l->ledger && must_wait(l, &query, since) && shared_park(l->shared, packet, since))
+		return true;
 	m.request = end.request = query.request;
 	end.scope = query.scope;
 	end.limit = l->trouble ? short_text(l->trouble) : slice_of("");
@@ -332,7 +412,12 @@ static bool on_limit_query(struct limiter *l, const struct packet *packet)
 
 /* --- corrections --- */
 
-/* Sets the damaged files aside and begins anew, with everything used up: the operator knows of one scope only. */
+static void share(struct limiter *l);
+
+/*
+ * Sets the damaged files aside and begins anew, with everything used up: the operator knows of one scope only. A shared
+ * store knows better; what it was not told is on lease, and so counts there.
+ */
 static bool begin_anew(struct limiter *l, const char **why)
 {
 	enum store_open_result result = STORE_FAILED;
@@ -342,38 +427,87 @@ static bool begin_anew(struct limiter *l, const char **why)
 		log_error("limits: cannot move the damaged counters away: %s", strerror(errno));
 		return false;
 	}
-	result = setup_open(l->setup, &l->ledger, l->boot_id, true, why);
+	result = setup_open(l->setup, &l->ledger, l->boot_id, l->shared == NULL, why);
 	if (result != STORE_CREATED)
 		return false;
 	l->permits = permits_new(l->ledger);
 	l->trouble = NULL;
-	log_warn("limits: new counters; all limits are taken to be used up but those that are reset or set");
+	if (l->shared)
+		share(l);
+	log_warn("limits: new counters; %s", l->shared
+						     ? "the limits-store knows what was used"
+						     : "all limits are taken to be used up but those that are reset or "
+						       "set");
 	return true;
+}
+
+static void hold_corrected(struct limiter *l, uint32_t request, const char *why_not, uint64_t before)
+{
+	struct msg_head head = channel_head(l->scheduler);
+	struct msg_limit_corrected answer = { request, why_not == NULL, before, slice_of(why_not ? why_not : ""), {} };
+	struct packet p;
+
+	msg_encode_limit_corrected(&p, &head, &answer);
+	hold(l, &p);
+}
+
+/* In the shared store first: what is told about it here follows. */
+static void correct_shared(struct limiter *l, const struct packet *packet, uint32_t request, const struct correction *c)
+{
+	unsigned index[PERMITS_LIMITS_MAX], count;
+	struct account *a;
+
+	count = permits_find(l->permits, now_of(l), c, &a, index);
+	if (count == 0) {
+		hold_corrected(l, request, "there is no such limit", 0);
+	} else if (l->correction.len == 0 && fleet_correct(shared_fleet(l->shared), a, index, count, c)) {
+		l->correction.len = packet->len;
+		memcpy(l->correction.bytes, packet->bytes, packet->len);
+	} else if (fleet_is_away(shared_fleet(l->shared)) || !shared_park(l->shared, packet, 0)) {
+		hold_corrected(l, request, "the limits-store is away: nothing was changed", 0);
+	}
+}
+
+/* The one under way in the shared store, if that has answered: then here, too. */
+static void end_correction(struct limiter *l)
+{
+	struct msg_limit_correct m;
+	uint64_t before, before_here;
+	enum fleet_correction state = fleet_correction_state(shared_fleet(l->shared), &before);
+
+	if (l->correction.len == 0 || state == FLEET_CORRECTING)
+		return;
+	if (msg_decode_limit_correct(&l->correction, &m)) {
+		struct correction c = { (enum correction_kind)m.what, m.scope, m.limit, m.used, m.window_ms };
+
+		if (state == FLEET_CORRECTED && permits_correct(l->permits, now_of(l), &c, &before_here))
+			hold_corrected(l, m.request, NULL, before);
+		else
+			hold_corrected(l, m.request, "the limits-store went away: look whether it was done", 0);
+	}
+	l->correction.len = 0;
 }
 
 static bool on_limit_correct(struct limiter *l, const struct packet *packet)
 {
-	struct msg_head head = channel_head(l->scheduler);
-	struct msg_limit_corrected answer = { .text = slice_of("") };
 	struct msg_limit_correct m;
 	struct correction c;
 	const char *why = "";
-	struct packet p;
+	uint64_t before;
 
 	if (!msg_decode_limit_correct(packet, &m) || m.what > CORRECT_FULL)
 		return false;
-	answer.request = m.request;
 	c = (struct correction){ (enum correction_kind)m.what, m.scope, m.limit, m.used, m.window_ms };
 	if (l->trouble && m.what != CORRECT_FULL && !begin_anew(l, &why))
-		answer.text = slice_of(why);
+		hold_corrected(l, m.request, why, 0);
 	else if (!l->ledger)
-		answer.text = slice_of("no limits are configured");
-	else if (permits_correct(l->permits, now_of(l), &c, &answer.before))
-		answer.is_done = 1;
+		hold_corrected(l, m.request, "no limits are configured", 0);
+	else if (l->shared)
+		correct_shared(l, packet, m.request, &c);
+	else if (permits_correct(l->permits, now_of(l), &c, &before))
+		hold_corrected(l, m.request, NULL, before);
 	else
-		answer.text = slice_of("there is no such limit");
-	msg_encode_limit_corrected(&p, &head, &answer);
-	hold(l, &p);
+		hold_corrected(l, m.request, "there is no such limit", 0);
 	return true;
 }
 
@@ -425,6 +559,57 @@ static bool on_limit_forecast(struct limiter *l, const struct packet *packet)
 	return true;
 }
 
+/* --- the shared store --- */
+
+static void retry(void *arg, const struct packet *packet, uint64_t since)
+{
+	struct limiter *l = arg;
+	struct msg_head head;
+
+	if (!msg_decode_head(packet, &head))
+		return;
+	if (head.type == MSG_PERMIT_ASK)
+		(void)answer_ask(l, packet, since);
+	else if (head.type == MSG_LIMIT_QUERY)
+		(void)answer_query(l, packet, since);
+	else
+		(void)on_limit_correct(l, packet);
+}
+
+static void on_news(void *arg)
+{
+	struct limiter *l = arg;
+
+	end_correction(l);
+	shared_retry_parked(l->shared, retry, l);
+}
+
+/* Not durable, and of no use later: said at once, or with the next change. */
+static void on_store_state(void *arg)
+{
+	struct limiter *l = arg;
+	const char *text = shared_state(l->shared);
+	struct msg_store_state m = { .text = slice_of(text ? text : "") };
+	struct msg_head head;
+	struct packet p;
+
+	if (!l->scheduler || l->partner == 0)
+		return;
+	head = channel_head(l->scheduler);
+	msg_encode_store_state(&p, &head, &m);
+	hold(l, &p);
+}
+
+static void share(struct limiter *l)
+{
+	shared_begin(l->shared, &(struct shared_options){ .loop = proc_loop(l->proc),
+							  .ledger = l->ledger,
+							  .widest_window_ms = setup_widest_ms(l->setup),
+							  .on_news = on_news,
+							  .on_state = on_store_state,
+							  .arg = l });
+}
+
 /* --- the partner --- */
 
 /* What was not said to the old scheduler is of no use to the new one: it adopts. */
@@ -437,6 +622,11 @@ static void change_partner(struct limiter *l, uint32_t generation)
 	if (l->is_paused)
 		channel_pause_input(l->scheduler, false);
 	l->is_paused = false;
+	l->correction.len = 0;
+	if (l->shared) {
+		shared_forget_parked(l->shared);
+		on_store_state(l);
+	}
 	if (l->permits)
 		permits_change_partner(l->permits);
 }
@@ -463,13 +653,13 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 		change_partner(l, head->from_generation);
 	switch (head->type) {
 	case MSG_PERMIT_ASK:
-		return on_permit_ask(l, packet);
+		return answer_ask(l, packet, calls_so_far(l));
 	case MSG_SETTLE:
 		return on_settle(l, packet);
 	case MSG_ADOPT:
 		return on_adopt(l, packet);
 	case MSG_LIMIT_QUERY:
-		return on_limit_query(l, packet);
+		return answer_query(l, packet, calls_so_far(l));
 	case MSG_LIMIT_FORECAST:
 		return on_limit_forecast(l, packet);
 	case MSG_LIMIT_CORRECT:
@@ -493,7 +683,8 @@ static int before_jail(struct proc *p)
 	l->boot_id[len > 0 ? len : 0] = 0;
 	l->boot_id[strcspn(l->boot_id, "\n")] = 0;
 	l->proc = p;
-	l->setup = setup_new(proc_conf(p));
+	l->shared = shared_prepare(proc_conf(p));
+	l->setup = setup_new(proc_conf(p), shared_book(l->shared));
 	proc_set_context(p, l);
 	return 0;
 }
@@ -546,6 +737,8 @@ static int after_jail(struct proc *p)
 		status = judge_opening(l, result, why);
 		if (l->ledger)
 			l->permits = permits_new(l->ledger);
+		if (l->ledger && l->shared)
+			share(l);
 	}
 	if (status != 0)
 		return status;
@@ -565,9 +758,16 @@ static void on_drain(struct proc *p)
 	if (l->is_ending)
 		return;
 	l->is_ending = true;
+	if (l->shared)
+		shared_end(l->shared);
 	permits_free(&l->permits);
 	ledger_close(&l->ledger);
 	proc_exit(p, EXIT_STATUS_DONE);
+}
+
+static bool needs_network(const struct conf *c)
+{
+	return strcmp(c->limits_store, "local") != 0;
 }
 
 int main(int argc, char **argv)
@@ -576,7 +776,7 @@ int main(int argc, char **argv)
 		.role = ROLE_LIMITER,
 		.chroot = PROC_CHROOT_LIMITS,
 		.identity = PROC_AS_USER,
-		.wants_network = false,
+		.needs_network = needs_network,
 		.wants_write = true,
 		.before_jail = before_jail,
 		.after_jail = after_jail,

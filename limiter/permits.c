@@ -57,7 +57,7 @@ static bool find_answered(struct answered *table, uint32_t request, struct answe
 	*place = &table[request % PERMITS_REMEMBERED];
 	if ((*place)->is_set && (*place)->request == request)
 		return true;
-	**place = (struct answered){ request, true, { 0, 0, 0, "", 0 } };
+	**place = (struct answered){ request, true, { .limit = "" } };
 	return false;
 }
 
@@ -107,6 +107,7 @@ struct decision {
 	struct moment t;
 	enum mail_class class;
 	uint64_t room[UNIT_COUNT], smallest[UNIT_COUNT]; /* of all windows; smallest: of their amounts */
+	uint64_t wanted[UNIT_COUNT], since;
 };
 
 static void look_at_room(struct decision *d, struct account *a)
@@ -153,6 +154,10 @@ static void refuse_by(struct permit *permit, const struct decision *d, unsigned 
 		if (!is_for(limit, d->class) || limit_room(a, limit, d->t) >= need[limit->unit])
 			continue;
 		free_at = limit_free_at(a, limit, d->t, need[limit->unit]);
+		if (limit->lease && free_at >= 0 && !lease_is_answered(limit->lease, d->since)) {
+			lease_demand(limit->lease, d->t.now, d->wanted[limit->unit], need[limit->unit]);
+			permit->is_pending = true;
+		}
 		note_refusal(permit, at, limit->text, free_at < 0 ? 0 : free_at > d->t.now ? free_at : d->t.now + 1);
 	}
 	if (a->pace_next_us > d->t.now * 1000)
@@ -170,7 +175,7 @@ static bool is_paced_out(const struct decision *d)
 static struct permit decide(struct decision *d, const struct permit_wish *wish, uint32_t recipients)
 {
 	uint64_t need[UNIT_COUNT] = { 1, wish->first }, fit[UNIT_COUNT];
-	struct permit permit = { 0, 0, 0, "", 0 };
+	struct permit permit = { .limit = "" };
 
 	for (unsigned unit = 0; unit < UNIT_COUNT; unit++)
 		d->room[unit] = d->smallest[unit] = UINT64_MAX;
@@ -248,7 +253,11 @@ struct permit permits_ask(struct permits *p, int64_t now, uint32_t request, cons
 	for (unsigned i = 0; i < d.count; i++)
 		if (d.account[i] && account_advance(d.account[i], d.t))
 			ledger_touch(p->ledger, d.account[i]);
+	d.since = wish->since;
+	d.wanted[UNIT_MESSAGES] = wish->messages;
+	d.wanted[UNIT_RECIPIENTS] = recipients;
 	place->permit = decide(&d, wish, recipients);
+	place->is_set = !place->permit.is_pending;
 	for (unsigned i = 0; i < d.count && place->permit.messages > 0; i++) {
 		struct account *a = d.account[i];
 
@@ -257,6 +266,7 @@ struct permit permits_ask(struct permits *p, int64_t now, uint32_t request, cons
 		a->outstanding[wish->class][UNIT_MESSAGES] += place->permit.messages;
 		a->outstanding[wish->class][UNIT_RECIPIENTS] += place->permit.recipients;
 		pace(a, d.t, &place->permit);
+		account_look_at_leases(a, d.t);
 		ledger_touch(p->ledger, a);
 	}
 	return place->permit;
@@ -296,6 +306,7 @@ void permits_settle(struct permits *p, int64_t now, uint32_t request, struct sli
 			take_outstanding(account[i], class, unit, (uint64_t)s->used[unit] + s->refunded[unit]);
 			account_stamp(account[i], class, unit, t, s->used[unit]);
 		}
+		account_look_at_leases(account[i], t);
 		ledger_touch(p->ledger, account[i]);
 	}
 }
@@ -360,7 +371,7 @@ static struct account_limit *nearest(struct account *a, struct moment t, uint64_
 		if (limit->dormant_since != 0 || (limit->kind & LIMIT_USUAL) || limit->amount == 0 ||
 		    (window_ms != 0 && limit->width_ms != window_ms))
 			continue;
-		part = (double)(limit_used(limit, t) + account_outstanding(a, limit)) / (double)limit->amount;
+		part = (double)limit_used_in_all(a, limit, t) / (double)limit->amount;
 		if (part > most) {
 			most = part;
 			best = limit;
@@ -374,29 +385,39 @@ static bool is_meant(const struct account_limit *limit, struct slice text)
 	return limit->dormant_since == 0 && (text.len == 0 || slice_is(text, limit->text));
 }
 
+unsigned permits_find(struct permits *p, int64_t now, const struct correction *c, struct account **account,
+		      unsigned index[PERMITS_LIMITS_MAX])
+{
+	struct moment t = ledger_moment(p->ledger, now);
+	struct account *a = *account = ledger_find(p->ledger, c->scope);
+	struct account_limit *full = a && c->kind == CORRECT_FULL ? nearest(a, t, c->window_ms) : NULL;
+	unsigned count = 0;
+
+	if (!a || (c->kind == CORRECT_SET && c->limit.len == 0))
+		return 0;
+	for (unsigned i = 0; i < a->limit_count && count < PERMITS_LIMITS_MAX; i++)
+		if (c->kind == CORRECT_FULL ? &a->limit[i] == full : is_meant(&a->limit[i], c->limit))
+			index[count++] = i;
+	return count;
+}
+
 bool permits_correct(struct permits *p, int64_t now, const struct correction *c, uint64_t *before)
 {
 	struct moment t = ledger_moment(p->ledger, now);
-	struct account *a = ledger_find(p->ledger, c->scope);
-	struct account_limit *full = a && c->kind == CORRECT_FULL ? nearest(a, t, c->window_ms) : NULL;
-	bool is_found = false;
+	unsigned index[PERMITS_LIMITS_MAX], count;
+	struct account *a;
 
-	*before = 0;
-	if (!a || (c->kind == CORRECT_SET && c->limit.len == 0) || (c->kind == CORRECT_FULL && !full))
-		return false;
-	for (unsigned i = 0; i < a->limit_count; i++) {
-		struct account_limit *at = &a->limit[i];
+	count = permits_find(p, now, c, &a, index);
+	*before = count > 0 ? limit_used_in_all(a, &a->limit[index[0]], t) : 0;
+	for (unsigned i = 0; i < count; i++) {
+		struct account_limit *at = &a->limit[index[i]];
 
-		if (full ? at != full : !is_meant(at, c->limit))
-			continue;
-		if (!is_found)
-			*before = limit_used(at, t) + account_outstanding(a, at);
-		is_found = true;
 		if (c->kind == CORRECT_FULL)
-			limit_add(at, t, limit_room(a, at, t));
+			limit_fill(a, at, t);
 		else
 			set_used(a, at, t, c->kind == CORRECT_SET ? c->used : 0);
 	}
-	ledger_touch(p->ledger, a);
-	return is_found;
+	if (count > 0)
+		ledger_touch(p->ledger, a);
+	return count > 0;
 }

@@ -14,6 +14,7 @@ struct permit_wish {
 	enum mail_class class;
 	uint32_t messages, recipients;
 	uint32_t first; /* recipients that the first of the messages has: fewer are of no use. 0 counts as 1 */
+	uint64_t since; /* of shared limits: calls to the store (lease.h) before this one came */
 };
 
 struct permit {
@@ -21,6 +22,7 @@ struct permit {
 	int64_t free_at;               /* limiter time when to ask again; 0: never, the amount is 0 */
 	const char *limit; /* that stands in the way, as written; "" when granted. Borrowed from the configuration */
 	unsigned scope_at; /* and whose it is: position in the scopes */
+	bool is_pending;   /* nothing yet: the shared store has been asked, ask again when it has answered */
 };
 
 struct settlement {
@@ -66,6 +68,10 @@ struct correction {
 	uint64_t used;      /* SET */
 	uint64_t window_ms; /* FULL: only a limit of this window; 0: whichever */
 };
+enum { PERMITS_LIMITS_MAX = 260 };
+/* The limits that a correction is about: numbers in *account. 0: there is no such scope or limit. */
+unsigned permits_find(struct permits *p, int64_t now, const struct correction *c, struct account **account,
+		      unsigned index[PERMITS_LIMITS_MAX]) MUST_CHECK;
 /*
  * By hand, or by a provider's word. False: there is no such scope or limit. *before: what had been used of the (first)
  * limit.

@@ -23,6 +23,7 @@ struct setup {
 	struct named_zone *zone;
 	unsigned zone_count, zone_room;
 	const char *missing_zone;
+	struct lease_book *book;
 };
 
 static void *add(void *array_address, unsigned *count, unsigned *room, size_t bytes)
@@ -101,7 +102,7 @@ static struct account_spec *add_account(struct setup *s, const char *prefix, con
 	char *full = xasprintf("%s%s", prefix, name);
 
 	*(char **)add(&s->name, &s->name_count, &s->name_room, sizeof(full)) = full;
-	*spec = (struct account_spec){ .name = full };
+	*spec = (struct account_spec){ .name = full, .book = s->book };
 	spec->limit = gather(s, limits, &spec->limit_count);
 	return spec;
 }
@@ -118,10 +119,11 @@ static void add_server(struct setup *s, const struct conf_server *server)
 	spec->is_paced = server->is_paced;
 }
 
-struct setup *setup_new(const struct conf *c)
+struct setup *setup_new(const struct conf *c, struct lease_book *book)
 {
 	struct setup *s = xcalloc(1, sizeof(*s));
 
+	s->book = book;
 	for (unsigned i = 0; i < c->server_count; i++)
 		add_server(s, &c->server[i]);
 	for (unsigned i = 0; i < c->destination_count; i++)
@@ -130,6 +132,7 @@ struct setup *setup_new(const struct conf *c)
 		add_account(s, SCOPE_ROUTE, c->route[i].name, &c->route[i].limits);
 	add_account(s, SCOPE_INSTANCE, "", &c->limits);
 	s->sender.name = "";
+	s->sender.book = book;
 	s->sender.limit = gather(s, &c->limit_per_sender, &s->sender.limit_count);
 	return s;
 }
@@ -163,6 +166,24 @@ bool setup_has_limits(const struct setup *s)
 		if (s->account[i].limit_count + s->account[i].ramp_count > 0)
 			return true;
 	return s->sender.limit_count > 0;
+}
+
+static uint64_t widest_of(uint64_t widest, const struct limit_spec *limit, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		widest = limit[i].width_ms > widest ? limit[i].width_ms : widest;
+	return widest;
+}
+
+uint64_t setup_widest_ms(const struct setup *s)
+{
+	uint64_t widest = widest_of(1, s->sender.limit, s->sender.limit_count);
+
+	for (unsigned i = 0; i < s->account_count; i++) {
+		widest = widest_of(widest, s->account[i].limit, s->account[i].limit_count);
+		widest = widest_of(widest, s->account[i].ramp, s->account[i].ramp_count);
+	}
+	return widest;
 }
 
 const char *setup_missing_zone(const struct setup *s)

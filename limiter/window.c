@@ -255,6 +255,27 @@ void window_copy_charges(struct window *w, const struct window *from, int64_t no
 	}
 }
 
+/* From the oldest on, so that what does not fit is younger than it was. */
+unsigned window_charges(struct window *w, int64_t now, uint64_t grain_ms, struct window_charge out[], unsigned max)
+{
+	unsigned count = 0;
+
+	drop_expired(w, now);
+	for (uint32_t i = 0; i < w->len; i++) {
+		const struct entry *e = entry_at(w, i);
+		int64_t latest = (entry_stamp(w, e) + 1) * (int64_t)w->grain_ms - 1;
+		int64_t age = latest < now ? (now - latest) / (int64_t)grain_ms * (int64_t)grain_ms : 0;
+
+		if (count > 0 && (out[count - 1].age_ms == age || count == max)) {
+			out[count - 1].age_ms = age;
+			out[count - 1].count += e->count;
+		} else {
+			out[count++] = (struct window_charge){ age, e->count };
+		}
+	}
+	return count;
+}
+
 struct window_changes window_changes(const struct window *w)
 {
 	uint64_t end = w->head_seq + w->len;

@@ -35,6 +35,17 @@ void window_clear(struct window *w); /* nothing was used */
 void window_copy_charges(struct window *w, const struct window *from, int64_t now);
 
 /*
+ * Every charge that still counts, with its age at `now`, rounded down to a multiple of `grain_ms`: younger than it is,
+ * never older. Returns how many; charges of one age are one, and when there are more than `max` the last takes the
+ * rest.
+ */
+struct window_charge {
+	int64_t age_ms;
+	uint64_t count;
+};
+unsigned window_charges(struct window *w, int64_t now, uint64_t grain_ms, struct window_charge out[], unsigned max);
+
+/*
  * On disk a window is a row of chunks numbered upwards, each of WINDOW_CHUNK_ENTRIES entries that carry their own
  * grain, so that they can be read into a window of any amount. Changed chunks are first..last-1; chunks below
  * first_live hold expired charges only and down to first_stored may be on disk. All of that until window_set_saved().

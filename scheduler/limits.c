@@ -66,6 +66,14 @@ static bool may_ask(struct scheduler *s, struct control_reply *reply)
 	return false;
 }
 
+/* When it is well again, there may be room for all who were told that it was not. */
+void limits_on_store_state(struct scheduler *s, const struct msg_store_state *m)
+{
+	(void)snprintf(s->store_state, sizeof(s->store_state), "%.*s", (int)m->text.len, m->text.ptr);
+	if (m->text.len == 0)
+		permit_ask_again(s, slice_of(""));
+}
+
 void limits_limiter_lost(struct scheduler *s)
 {
 	for (struct limits_query *q = s->limits_queries; q; q = q->next) {
@@ -106,6 +114,8 @@ void limits_put(struct buf *out, const struct msg_limit_state *m)
 	json_put_member_u64(out, "window_seconds", m->window_ms / 1000);
 	json_put_member_u64(out, "used", m->used);
 	json_put_member_u64(out, "allowed", m->allowed);
+	if (m->shared)
+		json_put_member_u64(out, "leased", m->leased);
 	json_put_key(out, "free_at");
 	if (m->free_at == 0) {
 		buf_put_str(out, "null}");

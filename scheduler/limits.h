@@ -11,6 +11,7 @@ void limits_command_correct(void *arg, const struct control_request *request, st
 /* {"command":"forecast","filters":{...}}: one object, see postern(8). */
 void limits_command_forecast(void *arg, const struct control_request *request, struct control_reply *reply);
 void limits_on_foreseen(struct scheduler *s, const struct msg_limit_foreseen *m);
+void limits_on_store_state(struct scheduler *s, const struct msg_store_state *m);
 /* So many recipients were served: how fast mail goes when nothing holds it back. */
 void limits_note_speed(struct scheduler *s, unsigned count);
 /* One limit as a JSON object, without a line's end. */

@@ -456,6 +456,12 @@ static enum control_step status_step(void *iterator, struct control_reply *reply
 		return CONTROL_WAIT;
 	buf_put_char(out, '{');
 	put_queue_sizes(out, q->s);
+	json_put_key(out, "limits_store");
+	if (q->s->store_state[0])
+		json_put_string(out, slice_of(q->s->store_state));
+	else
+		buf_put_str(out, "null");
+
 	json_put_key(out, "servers");
 	buf_put_char(out, '[');
 	for (unsigned i = 0; i < q->s->conf->server_count; i++)

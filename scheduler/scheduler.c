@@ -181,6 +181,7 @@ static bool on_limiter(void *arg, const struct msg_head *head, const struct pack
 		HANDLE(LIMIT_STATE, limit_state, operator_on_limit_state(s, &m))
 		HANDLE(LIMIT_CORRECTED, limit_corrected, limits_on_corrected(s, &m))
 		HANDLE(LIMIT_FORESEEN, limit_foreseen, limits_on_foreseen(s, &m))
+		HANDLE(STORE_STATE, store_state, limits_on_store_state(s, &m))
 	default:
 		return false;
 	}

@@ -126,6 +126,7 @@ struct scheduler {
 	struct limits_query *limits_queries; /* so do these */
 	struct status_query *status_queries; /* wait for the limiter's answers */
 	struct channel *pickup, *resolver, *limiter;
+	char store_state[201]; /* what is wrong with the limits-store; "" */
 	bool is_limiter_up, is_resolver_up, is_draining, is_over;
 	bool is_full; /* the disk: the last sync of the journal found no room */
 	unsigned worker_count, syncing_count;

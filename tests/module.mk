@@ -9,7 +9,7 @@
 ##   bench-limits   durable permits a second, memory and start with 10,000 servers
 ##   asan           unit and system tests with address and undefined-behaviour sanitizers
 PYTHON := /usr/bin/python3
-TEST_LIBS := -lcmocka -ldb -lunbound -lssl -lcrypto -lgsasl -lcurl $(LIB_LIBS)
+TEST_LIBS := -lcmocka -llua5.1 -lhiredis -ldb -lunbound -lssl -lcrypto -lgsasl -lcurl $(LIB_LIBS)
 FUZZ_SECONDS ?= 60
 
 # tests/unit/FOLDER_MODULE_test.c sees its own folder and lib/, nothing else.
@@ -107,7 +107,8 @@ compile_commands.json:
 ## Packages (Debian); as root these install, otherwise they say what is missing
 ##   deps           what building needs             deps-test      what make check needs beyond that: real mail servers
 DEPS := gcc make libc6-dev libevent-dev libdb-dev libconfuse-dev libjansson-dev libseccomp-dev libidn2-dev \
-        libunbound-dev libssl-dev libgsasl-dev libcurl4-openssl-dev libcmocka-dev python3 python3-dnspython
+        libunbound-dev libssl-dev libgsasl-dev libcurl4-openssl-dev libhiredis-dev libcmocka-dev \
+        liblua5.1-0-dev python3 python3-dnspython
 .PHONY: deps deps-test
 deps:
 	$(Q)tests/need-packages $(DEPS)

@@ -10,8 +10,8 @@
 enum { LIMITS_TIMEOUT_MS = 60 * 1000, NUMBER_BYTES = 32 };
 
 static const struct column COLUMNS[] = {
-	{ "SCOPE", 11, false }, { "NAME", 28, false },   { "LIMIT", 28, false },
-	{ "USED", 12, true },   { "ALLOWED", 12, true }, { "FREE AT", 0, false },
+	{ "SCOPE", 11, false },  { "NAME", 28, false }, { "LIMIT", 28, false },  { "USED", 12, true },
+	{ "ALLOWED", 12, true }, { "LEASED", 8, true }, { "FREE AT", 0, false },
 };
 
 struct listing {
@@ -29,9 +29,10 @@ static const char *string_of(const json_t *object, const char *name)
 static void print_limit(void *arg, json_t *line)
 {
 	struct listing *listing = arg;
-	char used[NUMBER_BYTES], allowed[NUMBER_BYTES];
+	char used[NUMBER_BYTES], allowed[NUMBER_BYTES], leased[NUMBER_BYTES] = "-";
+	const json_t *lease = json_object_get(line, "leased");
 	const char *cells[] = {
-		string_of(line, "scope"),  string_of(line, "name"), string_of(line, "limit"), used, allowed,
+		string_of(line, "scope"),  string_of(line, "name"), string_of(line, "limit"), used, allowed, leased,
 		string_of(line, "free_at")
 	};
 
@@ -45,6 +46,8 @@ static void print_limit(void *arg, json_t *line)
 	(void)snprintf(used, sizeof(used), "%lld", (long long)json_integer_value(json_object_get(line, "used")));
 	(void)snprintf(allowed, sizeof(allowed), "%lld",
 		       (long long)json_integer_value(json_object_get(line, "allowed")));
+	if (lease)
+		(void)snprintf(leased, sizeof(leased), "%lld", (long long)json_integer_value(lease));
 	columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 }
 

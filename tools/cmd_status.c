@@ -76,14 +76,16 @@ static json_t *describe_servers(const struct status_view *view)
 
 static json_t *describe(const struct status_view *view)
 {
-	json_t *processes = json_array(), *queue = json_object_get(view->scheduler, "queue"), *process;
+	json_t *processes = json_array(), *queue = json_object_get(view->scheduler, "queue"), *process,
+	       *store = json_object_get(view->scheduler, "limits_store");
 
 	for (size_t i = 0; (process = json_array_get(json_object_get(view->master, "processes"), i)); i++)
 		json_array_append_new(processes, describe_process(process));
-	return json_pack("{s:O, s:O, s:I, s:O, s:o, s:o, s:o}", "version", json_object_get(view->master, "version"),
-			 "pid", json_object_get(view->master, "pid"), "uptime", uptime_of(view->master), "state",
-			 json_object_get(view->master, "state"), "processes", processes, "queue",
-			 queue ? json_incref(queue) : json_null(), "servers", describe_servers(view));
+	return json_pack("{s:O, s:O, s:I, s:O, s:o, s:o, s:o, s:o}", "version",
+			 json_object_get(view->master, "version"), "pid", json_object_get(view->master, "pid"),
+			 "uptime", uptime_of(view->master), "state", json_object_get(view->master, "state"),
+			 "processes", processes, "queue", queue ? json_incref(queue) : json_null(), "limits_store",
+			 store ? json_incref(store) : json_null(), "servers", describe_servers(view));
 }
 
 static void print_json(json_t *value)
@@ -232,6 +234,8 @@ static void print_for_people(const json_t *all)
 		print_queue(json_object_get(all, "queue"));
 	if (is_terminal)
 		putchar('\n');
+	if (json_is_string(json_object_get(all, "limits_store")))
+		printf("%s%s\n", is_terminal ? "" : "limits-store\t", string_of(all, "limits_store"));
 	print_servers(json_object_get(all, "servers"));
 }
 
@@ -239,7 +243,7 @@ static int not_running(bool is_json)
 {
 	if (is_json)
 		printf("{\"version\":\"%s\",\"pid\":null,\"uptime\":null,\"state\":\"stopped\",\"processes\":[],"
-		       "\"queue\":null,\"servers\":[]}\n",
+		       "\"queue\":null,\"limits_store\":null,\"servers\":[]}\n",
 		       POSTERN_VERSION);
 	else
 		puts("postern is not running");

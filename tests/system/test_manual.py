@@ -54,7 +54,8 @@ def files(tmp_path_factory):
     rules = folder / "rules"
     rules.write_text("# none\n")
     return {"tls-ca-file": ca, "tls-client-cert": cert, "tls-client-key": key, "password-file": secret,
-            "client-secret-file": secret, "refresh-token-file": secret, "trust-anchor-file": anchor, "reply-rules": rules}
+            "client-secret-file": secret, "refresh-token-file": secret, "limits-store-password-file": secret,
+            "trust-anchor-file": anchor, "reply-rules": rules}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=title)

@@ -237,8 +237,25 @@ static void test_rules(void **state UNUSED)
 		{ "server \"a\" { host = h pop-before-smtp { host = p } }",
 		  { ":1: username: pop-before-smtp { } of server \"a\" needs it",
 		    ":1: password-file: pop-before-smtp { } of server \"a\" needs it" } },
-		{ "limits-store = \"redis://x\"\n" OK,
-		  { ":1: limits-store: \"redis://x\" is not a store; use \"local\" or \"redis://HOST:PORT/DB\"" } },
+		{ "limits-store = \"redis://x/y\"\n" OK,
+		  { ":1: limits-store: \"redis://x/y\" is not a store; use \"local\" or \"redis://HOST:PORT/DB\"" } },
+		{ "limits-store = \"memcached://x\"\n" OK,
+		  { ":1: limits-store: \"memcached://x\" is not a store; use \"local\" or "
+		    "\"redis://HOST:PORT/DB\"" } },
+		{ "limits-store = \"redis://h:70000/0\"\n" OK,
+		  { ":1: limits-store: \"redis://h:70000/0\" is not a store; use \"local\" or "
+		    "\"redis://HOST:PORT/DB\"" } },
+		{ "limits-store = \"rediss://h:1/2\"\n" OK,
+		  { ":1: limits-store: \"rediss://h:1/2\" asks for TLS, which is not available; use \"redis://\" "
+		    "through a tunnel, or a network of your own" } },
+		{ "limits-store = \"unix:/run/redis.sock\"\n" OK,
+		  { ":1: limits-store: \"unix:/run/redis.sock\" is a socket's path, which is not available; use "
+		    "\"redis://127.0.0.1:6379/0\"" } },
+		{ "limits-store = \"redis://:hunter2@h:1/2\"\n" OK,
+		  { ":1: limits-store: this URL holds a password; put it into a file, and the file into "
+		    "limits-store-password-file" } },
+		{ "limits-store-password-file = p\n" OK,
+		  { ":1: limits-store-password-file: goes with a limits-store that is not \"local\"" } },
 		{ OK "route \"r\" { sender = { \"*\" } }",
 		  { ":2: servers: route \"r\" names no servers; add servers = { \"NAME\" }" } },
 		{ OK "destination \"a b\" { }",
@@ -542,8 +559,6 @@ static void test_later_options(void **state UNUSED)
 static void test_later_is_refused(void **state UNUSED)
 {
 	static const struct bad_row ROWS[] = {
-		{ "limits-store = \"redis://h:1/2\"\n" OK,
-		  { ":1: limits-store: \"redis://h:1/2\" is not available in this version; use \"local\"" } },
 		{ "server \"a\" { host = h reserve = \"x\" }",
 		  { ":1: reserve: \"x\" is not a reserve; use 1 to 99 percent, such as \"10% high\"" } },
 		{ OK "destination \"x.org\" { max-connections = 0 }",
