@@ -31,6 +31,8 @@ struct channel {
 	void *arg;
 	loop_cb on_room, on_eof;
 	void *room_arg, *eof_arg;
+	void (*on_malformed)(void *arg, uint32_t generation);
+	void *malformed_arg;
 	struct queued **queue; /* a ring of queue_cap places */
 	unsigned queue_head, queue_count, queue_cap;
 	bool was_full, is_room_due, is_paused, is_reading, is_dead, has_eof;
@@ -119,6 +121,12 @@ void channel_on_eof(struct channel *ch, loop_cb fn, void *arg)
 {
 	ch->on_eof = fn;
 	ch->eof_arg = arg;
+}
+
+void channel_on_malformed(struct channel *ch, void (*fn)(void *arg, uint32_t generation), void *arg)
+{
+	ch->on_malformed = fn;
+	ch->malformed_arg = arg;
 }
 
 /* --- writing --- */
@@ -245,6 +253,8 @@ static void complain(struct channel *ch, const struct msg_head *head)
 	struct mono now = clock_mono();
 
 	ch->malformed++;
+	if (ch->on_malformed)
+		ch->on_malformed(ch->malformed_arg, head ? head->from_generation : ch->peer);
 	if (now.ms - ch->complained.ms < CHANNEL_COMPLAIN_MS)
 		return;
 	log_warn("malformed packet from %s dropped (type %s, %llu more since the last such line)", ch->peer_name,

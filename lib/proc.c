@@ -20,8 +20,9 @@ enum {
 };
 
 struct proc_peer {
+	struct proc *proc;
 	struct channel *channel;
-	uint32_t generation;
+	uint32_t generation, accused;
 	bool is_ending;
 };
 
@@ -335,23 +336,32 @@ static void answer_ping(const struct proc *p, const struct packet *packet)
 	proc_tell_master(&answer);
 }
 
+/* The scheduler's partners before its workers. */
+static const enum proc_role FIRST_PEERS[] = { ROLE_PICKUP, ROLE_RESOLVER, ROLE_LIMITER };
+
 /* The place of a partner in PROC_FD_PEER, or -1. */
 static int peer_place(const struct proc *p, const struct msg_peer *peer)
 {
+	unsigned k = 0;
+
 	if (p->spec->role != ROLE_SCHEDULER)
 		return peer->role == ROLE_SCHEDULER ? 0 : -1;
-	switch (peer->role) {
-	case ROLE_PICKUP:
-		return 0;
-	case ROLE_RESOLVER:
-		return 1;
-	case ROLE_LIMITER:
-		return 2;
-	case ROLE_SMTPOUT:
-		return 3u + peer->index < p->peer_count ? 3 + peer->index : -1;
-	default:
-		return -1;
-	}
+	while (k < ARRAY_LEN(FIRST_PEERS) && peer->role != FIRST_PEERS[k])
+		k++;
+	if (k == ARRAY_LEN(FIRST_PEERS))
+		k += peer->index;
+	return k < ARRAY_LEN(FIRST_PEERS) || (peer->role == ROLE_SMTPOUT && k < p->peer_count) ? (int)k : -1;
+}
+
+/* Who is in that place. */
+static void name_peer(const struct proc *p, unsigned k, struct msg_offender *m)
+{
+	bool is_worker = p->spec->role == ROLE_SCHEDULER && k >= ARRAY_LEN(FIRST_PEERS);
+
+	m->role = (uint8_t)(p->spec->role != ROLE_SCHEDULER ? ROLE_SCHEDULER
+			    : is_worker                     ? ROLE_SMTPOUT
+							    : FIRST_PEERS[k]);
+	m->index = (uint16_t)(is_worker ? k - ARRAY_LEN(FIRST_PEERS) : 0);
 }
 
 static void note_peer(struct proc *p, const struct packet *packet)
@@ -570,6 +580,27 @@ bool proc_peer_is_ending(const struct proc *p, unsigned k)
 	return k < p->peer_count && p->peers[k].is_ending;
 }
 
+void proc_accuse(struct proc *p, unsigned k, uint32_t generation)
+{
+	struct msg_head head = proc_master_head(p);
+	struct msg_offender m = { .generation = generation };
+	struct packet packet;
+
+	if (k >= p->peer_count || p->peers[k].accused == generation)
+		return;
+	p->peers[k].accused = generation;
+	name_peer(p, k, &m);
+	msg_encode_offender(&packet, &head, &m);
+	proc_tell_master(&packet);
+}
+
+static void on_malformed(void *arg, uint32_t generation)
+{
+	struct proc_peer *peer = arg;
+
+	proc_accuse(peer->proc, (unsigned)(peer - peer->proc->peers), generation);
+}
+
 struct channel *proc_channel(struct proc *p, unsigned k, const char *name, channel_cb on_packet, void *arg)
 {
 	struct proc_peer *peer;
@@ -579,6 +610,8 @@ struct channel *proc_channel(struct proc *p, unsigned k, const char *name, chann
 	peer = &p->peers[k];
 	peer->channel =
 		channel_new(p->loop, PROC_FD_PEER(k), PROC_FD_PEER_OUT(k), name, p->options.generation, on_packet, arg);
+	peer->proc = p;
+	channel_on_malformed(peer->channel, on_malformed, peer);
 	if (peer->generation != 0)
 		channel_set_peer(peer->channel, peer->generation);
 	return peer->channel;

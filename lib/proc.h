@@ -73,6 +73,8 @@ struct msg_head proc_master_head(const struct proc *p);
 void proc_tell_master(const struct packet *packet);
 /* The partner was asked to end (reload): give it nothing new, its successor will be announced. */
 bool proc_peer_is_ending(const struct proc *p, unsigned k);
-/* Channel to the k-th partner; generation of the peer is set and kept current. */
+/* Tells master of a partner that sent what no honest one sends; master ends it. A generation is accused once. */
+void proc_accuse(struct proc *p, unsigned k, uint32_t generation);
+/* Channel to the k-th partner; generation of the peer is set and kept current; malformed packets accuse it. */
 struct channel *proc_channel(struct proc *p, unsigned k, const char *name, channel_cb on_packet, void *arg);
 #endif

@@ -423,6 +423,49 @@ void supervisor_reap(struct master *m)
 	status_write(m);
 }
 
+/* --- offenders --- */
+
+static struct child *find_place(const struct master *m, enum proc_role role, unsigned index)
+{
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (m->children[i]->service.role == role && m->children[i]->service.index == index)
+			return m->children[i];
+	}
+	return NULL;
+}
+
+/* A subverted process that talks to the network must not be able to bring down the scheduler. */
+static bool is_believed(const struct child *accuser)
+{
+	return accuser->service.role != ROLE_SMTPOUT && accuser->service.role != ROLE_RESOLVER;
+}
+
+static void take_accusation(const struct child *accuser, const struct msg_offender *m)
+{
+	struct child *c = find_place(accuser->master, m->role, m->index);
+
+	if (!c || c->service.pid == 0 || c->service.generation != m->generation)
+		return; /* it is gone already */
+	if (!is_believed(accuser)) {
+		log_warn("%s says that %s sends what it should not: nothing is done about it", accuser->name, c->name);
+		return;
+	}
+	log_error("%s (pid %ld) sent %s what no process in its right mind sends: killed", c->name, (long)c->service.pid,
+		  accuser->name);
+	supervisor_apply(c, SERVICE_MUTE);
+}
+
+static void on_malformed(void *arg, uint32_t generation)
+{
+	struct child *c = arg;
+
+	if (c->service.pid == 0 || c->service.generation != generation)
+		return;
+	log_error("%s (pid %ld) sent master what no process in its right mind sends: killed", c->name,
+		  (long)c->service.pid);
+	supervisor_apply(c, SERVICE_MUTE);
+}
+
 static bool on_packet(void *arg, const struct msg_head *head, const struct packet *p)
 {
 	struct child *c = arg;
@@ -430,6 +473,7 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 	struct msg_pong pong;
 	struct msg_token_taken taken;
 	struct msg_login_refused refused;
+	struct msg_offender offender;
 
 	if (head->from_generation != c->service.generation)
 		return true; /* its predecessor's last words */
@@ -456,6 +500,11 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 			return false;
 		tokens_note_refusal(c->master->tokens, refused.server);
 		return true;
+	case MSG_OFFENDER:
+		if (!msg_decode_offender(p, &offender))
+			return false;
+		take_accusation(c, &offender);
+		return true;
 	default:
 		return false;
 	}
@@ -480,6 +529,7 @@ static int add_child(struct master *m, enum proc_role role, unsigned index)
 		(void)snprintf(c->name, sizeof(c->name), "%s", role_name(role));
 	c->control = channel_new(m->loop, c->pipes.from_child.read_end, c->pipes.to_child.write_end, c->name, 0,
 				 on_packet, c);
+	channel_on_malformed(c->control, on_malformed, c);
 	c->due = loop_timer_new(m->loop, on_due, c);
 	m->children[m->child_count++] = c;
 	return 0;

@@ -270,6 +270,8 @@ void outcome_on_report(struct scheduler *s, struct worker *w, const struct msg_r
 	acquit(w, m->queue_id, m->group);
 	if (job && job->session && job->session->worker != w) {
 		log_error("smtpout %u reports on a delivery that it was not given: ignored", w->index);
+		if (w->state == WORKER_UP) /* else it may repeat what an earlier scheduler gave it */
+			proc_accuse(s->proc, SCHEDULER_PEER_WORKER + w->index, channel_peer(w->channel));
 		return;
 	}
 	known.server = session_server_at(s, m->server); /* the outcome counts, whatever became of the server */
