@@ -1,4 +1,5 @@
 """A process that sends what no process in its right mind sends is not obeyed, and replaced; others live on (D9)."""
+import fcntl
 import os
 import re
 
@@ -18,8 +19,9 @@ def generation_of(pid):
 
 
 def speak_as(pid, packet, fd=FD_PEER_OUT):
-    """Into the pipe that it writes to."""
+    """Into the pipe that it writes to, as a packet: else it may be read together with what the process itself says."""
     with open(f"/proc/{pid}/fd/{fd}", "wb", 0) as pipe:
+        fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_DIRECT)
         pipe.write(packet)
 
 
