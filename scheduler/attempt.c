@@ -195,10 +195,12 @@ static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
 	bool may_warn = !(e->flags & ENTRY_WARNED) && warn_ms > 0 && is_age_over(s, e, warn_ms);
 	struct job *job = may_warn || is_age_over(s, e, s->conf->retry.max_age_ms) ? job_new(s, i) : NULL;
 	bool is_over;
+	uint32_t held_s;
 	struct record *r;
 
 	if (!job)
 		return entry_get(s->entries, i)->place == ENTRY_FREE; /* it had no record */
+	held_s = job->held_s;
 	job_end(s, job, &r);
 	is_over = retry_is_over(s->conf, 0, age_ms(s, r));
 	if (is_over) {
@@ -209,6 +211,8 @@ static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
 		say_why(r, why);
 		report_delay(s, r);
 		job_record(s, r);
+	} else {
+		e->held_mark = -held_s; /* as before: it is not worth a write */
 	}
 	if (!is_over && (r->flags & RECORD_WARNED))
 		e->flags |= ENTRY_WARNED;

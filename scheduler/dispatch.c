@@ -365,11 +365,8 @@ static bool give_one(struct scheduler *s, struct lane *l, struct session *sessio
 {
 	struct purse *purse = lane_next_purse(l);
 	entry_index i = lane_pop(s, l);
-	uint32_t held_s;
-	struct job *job;
+	struct job *job = job_new(s, i);
 
-	held_s = permit_hold_s(s, l->server, purse) - entry_get(s->entries, i)->held_mark;
-	job = job_new(s, i);
 	if (!job)
 		return true;
 	if (job_rcpt_count(job) > rcpts_max(s, i)) {
@@ -378,10 +375,8 @@ static bool give_one(struct scheduler *s, struct lane *l, struct session *sessio
 	}
 	if (!permit_take(s, purse, job, job_rcpt_count(job))) {
 		job_give_back(s, job, l);
-		entry_get(s->entries, i)->held_mark -= held_s;
 		return false;
 	}
-	job->record->held_s += held_s;
 	session_deliver(s, session, job);
 	return true;
 }

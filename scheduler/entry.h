@@ -16,7 +16,7 @@ enum entry_flags {
 	ENTRY_WARNED = 4,         /* the sender's delay notice was seen to */
 	ENTRY_TRIED = 8,          /* some server was really tried in this attempt */
 	ENTRY_FORCED = 16,        /* an operator wants it now */
-	ENTRY_FILE_SEEN = 32,     /* while the spool is read at start */
+	ENTRY_FILE_SEEN = 32,     /* at start; until it is listed, with what it was held before */
 	ENTRY_GREYLISTED = 64,    /* some server did in this attempt */
 	ENTRY_MIXED_PLANS = 128   /* new settings send its recipients different ways: split it first */
 };
@@ -32,7 +32,7 @@ struct entry {
 	entry_index next;   /* in a list */
 	uint32_t heap_at;   /* position in the heap */
 	uint32_t blame;     /* BLAME_...; in a lane's list: that lane */
-	uint32_t held_mark; /* of the server's hold counter when it was listed, s */
+	uint32_t held_mark; /* in a lane: what permit_hold_s() was when it came; else minus what it was held, s */
 	uint32_t group;
 	uint16_t attempts;
 	uint8_t place, flags, priority;

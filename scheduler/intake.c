@@ -77,7 +77,7 @@ static int64_t due_of(struct scheduler *s, const struct record *r)
 			most = (int64_t)s->conf->retry.after_ms[i];
 	if (r->attempts > 0 && wait > most)
 		wait = most;
-	return clock_mono().ms + (wait > 0 ? wait : 0);
+	return clock_mono().ms + wait;
 }
 
 bool intake_plan(const struct scheduler *s, const struct record *r, struct plan *plan)

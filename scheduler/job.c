@@ -44,6 +44,9 @@ struct job *job_new(struct scheduler *s, entry_index i)
 	job->entry = i;
 	e->place = ENTRY_ACTIVE;
 	e->blame = BLAME_NOBODY;
+	job->held_s = -e->held_mark;
+	r->held_s += job->held_s;
+	e->held_mark = 0;
 	table_add(&s->jobs, &job->node, job_hash(r->id, r->group));
 	return job;
 }
@@ -55,10 +58,12 @@ entry_index job_end(struct scheduler *s, struct job *job, struct record **kept)
 	permit_settle(s, job, true); /* unless it was */
 	session_forget_job(s, job);
 	table_remove(&s->jobs, &job->node);
-	if (kept)
+	if (kept) {
 		*kept = job->record;
-	else
+	} else {
+		entry_get(s->entries, i)->held_mark = -job->held_s;
 		record_free(&job->record);
+	}
 	free(job);
 	entry_get(s->entries, i)->place = ENTRY_LISTED;
 	return i;
@@ -67,6 +72,12 @@ entry_index job_end(struct scheduler *s, struct job *job, struct record **kept)
 void job_record(struct scheduler *s, const struct record *r)
 {
 	scheduler_must(s, journal_put(s->journal, r), "recording an outcome");
+}
+
+void job_write(struct scheduler *s, struct job *job)
+{
+	job_record(s, job->record);
+	job->held_s = 0;
 }
 
 unsigned job_rcpt_count(const struct job *job)

@@ -12,6 +12,7 @@ struct job *job_find(struct scheduler *s, uint64_t id, uint32_t group);
 unsigned job_rcpt_count(const struct job *job); /* pending ones */
 /* The record into the journal; the process ends when that cannot be. Durable with the turn. */
 void job_record(struct scheduler *s, const struct record *r);
+void job_write(struct scheduler *s, struct job *job); /* likewise; what it was held is in there */
 /*
  * Frees the job; permits that it still holds count as used. The entry is in nobody's place then, and the caller's; so
  * is the record when `kept` takes it.

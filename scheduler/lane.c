@@ -187,7 +187,13 @@ static void note_listed(struct scheduler *s, struct lane *l, struct sender_queue
 {
 	e->place = ENTRY_LISTED;
 	e->blame = l->index; /* while it is listed: where */
-	e->held_mark = permit_hold_s(s, l->server, q->purse);
+	e->held_mark += permit_hold_s(s, l->server, q->purse);
+	if (e->flags & ENTRY_FILE_SEEN) {
+		struct wall due = { clock_wall().ms - (clock_mono().ms - e->due_ms) };
+
+		e->flags &= (uint8_t)~ENTRY_FILE_SEEN;
+		e->held_mark -= permit_hold_before_s(s, l->server, q->purse, due);
+	}
 	q->count++;
 	if (q->is_asleep)
 		l->asleep_count++;
@@ -298,6 +304,7 @@ static void unlist(struct scheduler *s, struct lane *l, struct sender_queue *q, 
 		l->asleep_count--;
 	else
 		l->ready_count--;
+	e->held_mark -= permit_hold_s(s, l->server, q->purse);
 	s->server[l->server].waiting--;
 	permit_on_queue(q->purse, 0, -1);
 	if (!q->head)

@@ -205,7 +205,6 @@ static void schedule_all(struct scheduler *s)
 	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
 		struct entry *e = entry_get(s->entries, i);
 
-		e->flags &= (uint8_t)~ENTRY_FILE_SEEN;
 		if (e->place == ENTRY_LISTED)
 			entries_push(s->entries, i, (struct mono){ e->due_ms });
 	}

@@ -215,7 +215,7 @@ static bool go_again(struct scheduler *s, struct job *job, const struct msg_repo
 {
 	if (!may_go_again(s, job) || record_pending_count(job->record) == 0)
 		return false;
-	job_record(s, job->record);
+	job_write(s, job);
 	job_requeue(s, job, counts(s, job, m));
 	return true;
 }
@@ -259,7 +259,7 @@ static void take_report(struct scheduler *s, struct worker *w, struct job *job, 
 	if (m->last)
 		finish_report(s, job, m);
 	else
-		job_record(s, job->record); /* it is acknowledged with this turn: the rest may come to our successor */
+		job_write(s, job); /* it is acknowledged with this turn: the rest may come to our successor */
 }
 
 void outcome_on_report(struct scheduler *s, struct worker *w, const struct msg_report *m)

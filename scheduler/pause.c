@@ -73,7 +73,7 @@ static struct pause *pause_new(struct scheduler *s, unsigned server, struct wall
 	p->why = xstrndup(why.ptr, why.len < WHY_MAX ? why.len : WHY_MAX);
 	p->timer = loop_timer_new(s->loop, on_timer, p);
 	s->server[server].pause = p;
-	permit_hold_begin(s, server);
+	hold_begin(&s->server[server].hold, s->journal, s->conf->server[server].name, until);
 	set_timer(p);
 	return p;
 }
@@ -120,6 +120,7 @@ void pause_begin(struct scheduler *s, unsigned server, uint64_t wait_ms, struct 
 			p->until = until;
 			set_timer(p);
 			write_down(p);
+			hold_change(&s->server[server].hold, s->journal, s->conf->server[server].name, until);
 		}
 		return;
 	}
@@ -141,7 +142,7 @@ void pause_end(struct scheduler *s, unsigned server)
 	s->server[server].pause = NULL;
 	strike_out(p);
 	pause_free(p);
-	permit_hold_end(s, server);
+	hold_end(&s->server[server].hold);
 	log_warn("server %s: the pause is over, one delivery tries it", s->conf->server[server].name);
 	dispatch_server_resumed(s, server);
 }

@@ -152,33 +152,20 @@ void permit_on_queue(struct purse *p, int queues, int entries)
 
 /* --- held back --- */
 
-void permit_hold_begin(struct scheduler *s, unsigned server)
-{
-	if (s->server[server].holds++ == 0)
-		s->server[server].held_since = clock_mono();
-}
-
-void permit_hold_end(struct scheduler *s, unsigned server)
-{
-	struct server_state *state = &s->server[server];
-
-	if (--state->holds == 0)
-		state->hold_counter_s += (uint32_t)((clock_mono().ms - state->held_since.ms + 999) / 1000);
-}
-
-static uint32_t seconds_since(struct mono since)
-{
-	return (uint32_t)((clock_mono().ms - since.ms + 999) / 1000);
-}
-
 uint32_t permit_hold_s(const struct scheduler *s, unsigned server, const struct purse *p)
 {
-	const struct server_state *state = &s->server[server];
-	uint32_t held = state->hold_counter_s + (state->holds > 0 ? seconds_since(state->held_since) : 0);
+	return hold_s(&s->server[server].hold) + (p ? hold_s(&p->hold) : 0);
+}
 
-	if (p)
-		held += p->hold_counter_s + (p->blocked_until.ms ? seconds_since(p->blocked_since) : 0);
-	return held;
+uint32_t permit_hold_before_s(struct scheduler *s, unsigned server, struct purse *p, struct wall due)
+{
+	char name[PURSE_NAME_MAX];
+	uint32_t held = hold_before(&s->server[server].hold, s->journal, s->conf->server[server].name, due, s->since);
+
+	if (!p)
+		return held;
+	purse_name(p, name);
+	return held + hold_before(&p->hold, s->journal, name, due, s->since);
 }
 
 /* --- blocked until a window opens --- */
@@ -187,7 +174,7 @@ static void end_block(struct purse *p)
 {
 	if (!p->blocked_until.ms)
 		return;
-	p->hold_counter_s += seconds_since(p->blocked_since);
+	hold_end(&p->hold);
 	p->blocked_until.ms = 0;
 	loop_timer_cancel(p->unblock);
 }
@@ -254,12 +241,16 @@ static void keep_scope(struct purse *p, unsigned at)
 static void block(struct scheduler *s, struct purse *p, const struct msg_permit *m)
 {
 	bool was_blocked = p->blocked_until.ms != 0;
+	char name[PURSE_NAME_MAX];
 
 	snprintf(p->blocked_limit, sizeof(p->blocked_limit), "%.*s", (int)m->limit.len, m->limit.ptr);
 	keep_scope(p, m->scope_at);
-	if (!was_blocked)
-		p->blocked_since = clock_mono();
 	p->blocked_until.ms = m->free_at ? (int64_t)m->free_at : INT64_MAX;
+	purse_name(p, name);
+	if (was_blocked)
+		hold_change(&p->hold, s->journal, name, p->blocked_until);
+	else
+		hold_begin(&p->hold, s->journal, name, p->blocked_until);
 	if (p->permit_messages + p->permit_recipients > 0)
 		give_back(p); /* too little for anything here, but others may use it */
 	if (!p->unblock)
@@ -508,6 +499,15 @@ static void serve_sleepers(struct scheduler *s, struct purse *p)
 		wake(s, p);
 }
 
+static void forget_purse(struct scheduler *s, struct purse *p)
+{
+	char name[PURSE_NAME_MAX];
+
+	purse_name(p, name);
+	hold_forget(&p->hold, s->journal, name);
+	purse_free(s, p);
+}
+
 void permit_turn(struct scheduler *s)
 {
 	struct purse *list, *p;
@@ -532,7 +532,7 @@ void permit_turn(struct scheduler *s)
 		if (p->is_ask_unsent)
 			send_ask(s, p);
 		if (!is_of_use(p))
-			purse_free(s, p);
+			forget_purse(s, p);
 	}
 }
 

@@ -29,8 +29,8 @@ struct purse {
 	struct wall blocked_until; /* no permit before then; 0: not blocked; INT64_MAX: never */
 	char blocked_limit[65];    /* which limit says so */
 	char *blocked_scope;       /* and whose it is */
-	uint32_t hold_counter_s;   /* how long it was blocked in all: age that does not count */
-	struct mono blocked_since, said;
+	struct hold hold;          /* while it is blocked */
+	struct mono said;
 	struct loop_timer *unblock;
 	uint32_t settle_used_messages, settle_used_recipients, settle_refund_messages, settle_refund_recipients;
 	unsigned settlement_count; /* on their way */
@@ -54,9 +54,8 @@ bool permit_is_server_full(const struct purse *p);
 void permit_on_queue(struct purse *p, int queues, int entries);
 /* Seconds that this mail was held back by a limit or a pause, from some point in time on. */
 uint32_t permit_hold_s(const struct scheduler *s, unsigned server, const struct purse *p);
-/* Whatever else holds a server's mail back: while there is one reason or more, time does not count as age. */
-void permit_hold_begin(struct scheduler *s, unsigned server);
-void permit_hold_end(struct scheduler *s, unsigned server);
+/* Likewise of mail that waited in the time of the scheduler before us, since it was due. */
+uint32_t permit_hold_before_s(struct scheduler *s, unsigned server, struct purse *p, struct wall due);
 /* The server itself has limits. */
 bool permit_has_limits(const struct scheduler *s, unsigned server);
 /* The first of its limits that mail waits for, if any does. */

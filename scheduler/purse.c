@@ -148,6 +148,12 @@ struct purse *permit_purse(struct scheduler *s, unsigned server, const struct en
 	return p;
 }
 
+void purse_name(const struct purse *p, char out[PURSE_NAME_MAX])
+{
+	snprintf(out, PURSE_NAME_MAX, "%s/%u/%08x", p->owner->conf->server[p->server].name, p->class,
+		 (unsigned)record_sender_hash(slice_of(p->scopes)));
+}
+
 void purse_free(struct scheduler *s, struct purse *p)
 {
 	table_remove(&s->purses, &p->node);

@@ -430,6 +430,7 @@ static int after_jail(struct proc *p)
 	if (!read_boards(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
 	age_load(s);
+	hold_sweep(s->journal);
 	pause_load(s);
 	refusal_load(s);
 	stepwise_load(s);

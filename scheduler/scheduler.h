@@ -6,6 +6,7 @@
 #include "lib/proc.h"
 #include "scheduler/domain.h"
 #include "scheduler/entry.h"
+#include "scheduler/hold.h"
 #include "scheduler/journal.h"
 
 struct control;
@@ -38,9 +39,7 @@ struct server_state {
 	struct slots slots;
 	unsigned waiting; /* entries in the ready lists of its lanes */
 	struct counters count;
-	uint32_t hold_counter_s; /* how long it was held back in all, but for limits: age that does not count */
-	struct mono held_since;  /* while anything does: a pause */
-	unsigned holds;
+	struct hold hold;       /* by anything but limits: a pause */
 	struct pause *pause;    /* NULL: not paused */
 	unsigned refusals;      /* of our login, in a row */
 	unsigned login_outages; /* it could not judge our login, in a row */
@@ -91,6 +90,7 @@ struct job {
 	uint16_t rcpts_sent;     /* recipients handed to the worker */
 	struct purse *purse;     /* whose permits it holds, until they are settled */
 	uint16_t permit_rcpts;
+	uint32_t held_s;    /* of the record's: when the job comes to nothing it is the entry's again */
 	bool was_taken;     /* some recipient was delivered, or may have been */
 	bool is_unknown;    /* some recipient's outcome is unknown: no other server at once */
 	bool is_wait_fixed; /* a rule said how long for the whole delivery */

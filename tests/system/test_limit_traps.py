@@ -368,3 +368,22 @@ def test_who_sleeps_for_want_of_a_permit_is_not_forgotten(mta, sink):
         mta.wait_log(f"from=<{sender}@here.example>.*queue active")
     os.kill(limiter, signal.SIGCONT)
     server.wait(2)
+
+
+@pytest.mark.parametrize("restart", ["none", "scheduler killed", "all"])
+def test_time_that_we_hold_mail_for_a_limit_is_no_age(mta, server, restart):
+    """The expiry clock stands still meanwhile, and the time is not forgotten when the scheduler is started anew."""
+    fake = server(answers(rcpt=lambda: "450 4.2.1 mailbox busy" if len(fake.messages) else None))
+    mta.allow = [r"signal 9"]
+    mta.start('retry { max-age = "4s" after = { "1h" } warn-after = "0s" }\n' + relay(fake, more='limits = { "1/10s" }'))
+    drop_some(mta, 1)
+    fake.wait(1)
+    drop_some(mta, 1, first=1)
+    wait_until(lambda: waits(mta, "^waiting for limit 1/10s of out"))
+    time.sleep(5.5)                                     # longer than it may be on the way
+    if restart == "scheduler killed":
+        mta.kill("scheduler")
+    elif restart == "all":
+        mta.restart()
+    mta.wait_log("status=deferred.*mailbox busy", timeout=30)
+    assert len(mta.queue()) == 1 and not mta.grep("status=(bounced|expired)")
