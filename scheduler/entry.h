@@ -26,19 +26,20 @@ enum { BLAME_NOBODY = 0, BLAME_DNS = UINT32_MAX };
 
 struct entry {
 	uint64_t id;
-	int64_t due_ms;     /* of clock_mono(); in the heap */
-	uint32_t domain;    /* interned, see domain.h */
-	uint32_t sender;    /* hash */
-	entry_index next;   /* in a list */
-	uint32_t heap_at;   /* position in the heap */
-	uint32_t blame;     /* BLAME_...; in a lane's list: that lane */
-	uint32_t held_mark; /* in a lane: what permit_hold_s() was when it came; else minus what it was held, s */
-	uint32_t group;
+	int64_t due_ms;      /* of clock_mono(); in the heap */
+	uint32_t domain;     /* interned, see domain.h */
+	uint32_t sender;     /* hash */
+	entry_index next;    /* in a list */
+	uint32_t heap_at;    /* position in the heap */
+	uint32_t blame;      /* BLAME_...; in a lane's list: that lane */
+	uint32_t held_mark;  /* in a lane: what permit_hold_s() was when it came; else minus what it was held, s */
+	uint32_t group : 26; /* more than there are recipients, and many splits */
+	uint32_t place : 3, priority : 3;
 	uint16_t attempts;
-	uint8_t place, flags, priority;
+	uint8_t flags;
 	uint8_t server_at; /* position in its list of servers; which one is tried now */
 };
-_Static_assert(sizeof(struct entry) <= 56, "an entry and its heap slot stay below 64 bytes");
+_Static_assert(sizeof(struct entry) <= 48, "an entry and its heap slot stay below 64 bytes");
 
 struct entries;
 
