@@ -78,16 +78,15 @@ static int complain_usage(const char *what)
 	return EXIT_STATUS_USAGE;
 }
 
-static int correct(const struct command_context *c, int argc, char **argv)
+/* argv: "postern: limits", then what follows set or reset. */
+static int correct(const struct command_context *c, int argc, char **argv, bool is_set)
 {
 	static const struct option OPTIONS[] = { { "why", required_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
-	bool is_set = strcmp(argv[0], "set") == 0;
 	const char *why = NULL;
 	uint64_t used = 0;
 	json_t *request;
 	int which;
 
-	optind = 0;
 	while ((which = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
 		if (which != 'w')
 			return EXIT_STATUS_USAGE;
@@ -115,8 +114,12 @@ int command_limits(const struct command_context *c, int argc, char **argv)
 	struct listing listing = { 0 };
 	int which;
 
-	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "reset") == 0))
-		return correct(c, argc - 1, argv + 1);
+	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "reset") == 0)) {
+		bool is_set = strcmp(argv[1], "set") == 0;
+
+		argv[1] = argv[0];
+		return correct(c, argc - 1, argv + 1, is_set);
+	}
 	while ((which = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
 		if (which != 'j')
 			return EXIT_STATUS_USAGE;

@@ -9,8 +9,8 @@ struct command_context {
 };
 
 /*
- * argv[0] is the command's name. Returns the exit status. Called with stdout line-buffered; what it says to people
- * about failures goes to stderr as "postern: ...".
+ * argv[0] is how the command complains: "postern: NAME". Returns the exit status. Called with stdout line-buffered;
+ * what it says to people about failures goes to stderr as "postern: ...".
  */
 typedef int (*command_fn)(const struct command_context *c, int argc, char **argv);
 

@@ -100,6 +100,8 @@ static bool asks_for_help(int argc, char **argv)
 
 static int run_command(struct command_context *context, int argc, char **argv)
 {
+	static char speaker[64]; /* in getopt's complaints, which look like ours then */
+
 	context->name = argv[0];
 	for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
 		if (strcmp(COMMANDS[i].name, argv[0]) != 0)
@@ -109,6 +111,8 @@ static int run_command(struct command_context *context, int argc, char **argv)
 			       COMMANDS[i].purpose, COMMANDS[i].details);
 			return EXIT_STATUS_DONE;
 		}
+		(void)snprintf(speaker, sizeof(speaker), "postern: %s", COMMANDS[i].name);
+		argv[0] = speaker;
 		return COMMANDS[i].run(context, argc, argv);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(LATER); i++) {
@@ -130,9 +134,11 @@ int main(int argc, char **argv)
 		{ NULL, 0, NULL, 0 },
 	};
 	struct command_context context = { .conf_path = conf_default_path() };
+	static char speaker[] = "postern"; /* in getopt's complaints, whatever it was called as */
 	int which;
 
 	(void)signal(SIGPIPE, SIG_DFL); /* `postern queue | head` ends quietly */
+	argv[0] = speaker;
 	while ((which = getopt_long(argc, argv, "+c:", OPTIONS, NULL)) != -1) {
 		switch (which) {
 		case 'c':

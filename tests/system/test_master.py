@@ -175,6 +175,22 @@ def test_words_and_statuses_of_the_commands(mta):
     assert (mta.spool / "run/master.pid").read_text() == ""
 
 
+@pytest.mark.parametrize("arguments, complaint", [
+    (["--frobnicate"], "postern: unrecognized option '--frobnicate'"),
+    (["-c"], "postern: option requires an argument -- 'c'"),
+    (["status", "--what"], "postern: status: unrecognized option '--what'"),
+    (["queue", "--older"], "postern: queue: option '--older' requires an argument"),
+    (["stop", "--now"], "postern: stop: unrecognized option '--now'"),
+    (["limits", "--what"], "postern: limits: unrecognized option '--what'"),
+    (["limits", "set", "--what"], "postern: limits: unrecognized option '--what'"),
+    (["test", "isp", "--what"], "postern: test: unrecognized option '--what'"),
+])
+def test_who_complains_of_an_option(mta, arguments, complaint):
+    mta.configure(CONF)
+    done = mta.postern(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (64, "", complaint)
+
+
 def test_usage(mta):
     mta.configure(CONF)
     assert mta.postern().returncode == 64
