@@ -220,7 +220,7 @@ submission_relay_port = {to.port if to else 9}
 passdb {{ | driver = passwd-file | args = scheme=plain username_format=%u {self.users} | }}
 userdb {{ | driver = static | args = uid=vmail gid=vmail home={d}/home/%u | }}
 service auth {{ | unix_listener {self.socket} {{ | mode = 0666 | }} | }}
-service anvil {{ | client_limit = 1000 | }} | {service("pop3", 1110, 995)} {service("submission", 1587, 1465)} {more}"""))
+service anvil {{ | client_limit = 1000 | unix_listener anvil-auth-penalty {{ | mode = 0 | }} | }} | {service("pop3", 1110, 995)} {service("submission", 1587, 1465)} {more}"""))
         super().__init__(["/usr/sbin/dovecot", "-F", "-c", d / "dovecot.conf"], d, "dovecot",
                          lambda: listens(self.address, 1110) and listens(self.address, 1587))
 
