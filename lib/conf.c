@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { TRIM_BYTES = 64 << 10 };
+
 struct conf_origin {
 	const void *field;
 	unsigned line;
@@ -349,7 +351,8 @@ static struct conf *read_file(const char *path, int fd, bool wants_files, struct
 	c = read_text(&reader, (struct slice){ text, len }, errors);
 	explicit_bzero(text, len); /* passwords */
 	free(text);
-	malloc_trim(0); /* what reading took is several times what is kept */
+	if (len > TRIM_BYTES)
+		malloc_trim(0); /* reading took several times what is kept; of a small file it is soon used again */
 	return c;
 }
 
