@@ -75,6 +75,7 @@ clean:
 distclean: clean
 	$(Q)rm -rf build
 dist:
+	$(Q)git rev-parse -q --verify HEAD >/dev/null 2>&1 || { echo 'make dist: packs what git has committed; this is no clone' >&2; exit 1; }
 	$(Q)mkdir -p build && git archive --prefix=postern-$(VERSION)/ -o build/postern-$(VERSION).tar.gz HEAD
 	@echo build/postern-$(VERSION).tar.gz
 help:

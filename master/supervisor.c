@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum {
-	HURRY_MS = 3000,            /* between the second request to stop and the end of patience */
+	HURRY_MS = 500,             /* between the second request to stop and the end of patience */
 	STOP_MAX_MS = 11 * 60000,   /* no transaction takes longer: a reply to the final dot is waited for 10 minutes */
 	WORKERS_STOP_MAX_MS = 15000 /* once the scheduler is gone nothing is under way any more */
 };

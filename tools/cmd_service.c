@@ -16,7 +16,8 @@
 enum {
 	START_TIMEOUT_MS = 60 * 1000,
 	STOP_TIMEOUT_MS = 5 * 60 * 1000,
-	STOP_HURRIED_MS = 10 * 1000, /* after the second signal */
+	BREAK_OFF_MS = 500,          /* what the master then takes at most: asked so much before the time is over */
+	STOP_HURRIED_MS = 10 * 1000, /* after the second signal: more, on a machine that is slow */
 	RELOAD_TIMEOUT_MS = 30 * 1000,
 	POLL_MS = 20
 };
@@ -251,13 +252,14 @@ static int signal_failed(pid_t pid)
 
 static int stop_master(pid_t pid, int64_t timeout_ms)
 {
+	int64_t patience_ms = timeout_ms - (timeout_ms < 2 * BREAK_OFF_MS ? timeout_ms / 2 : BREAK_OFF_MS);
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), status = EXIT_STATUS_DONE;
 
 	if (pidfd < 0)
 		return errno == ESRCH ? EXIT_STATUS_DONE : signal_failed(pid);
 	if (syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0) < 0) {
 		status = signal_failed(pid);
-	} else if (!wait_for_end(pidfd, timeout_ms)) {
+	} else if (!wait_for_end(pidfd, patience_ms)) {
 		command_complain("transactions are still under way: they are broken off");
 		(void)syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0);
 		if (!wait_for_end(pidfd, STOP_HURRIED_MS)) {

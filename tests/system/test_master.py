@@ -5,10 +5,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 
+from fake_smtp import Server
 from harness import BUILD, SLOW, wait_until
 
 CONF = 'server "out" { method = relay host = "127.0.0.1" port = 9 tls = none }\n'
@@ -173,6 +175,27 @@ def test_words_and_statuses_of_the_commands(mta):
     assert (done.returncode, done.stdout) == (0, "postern stopped\n")
     assert not mta.pids()
     assert (mta.spool / "run/master.pid").read_text() == ""
+
+
+def test_stop_takes_no_longer_than_it_was_given(mta):
+    """A server that never answers the final dot: the transaction is broken off in time, and stays in the queue."""
+    asked = threading.Event()
+
+    def never(message):
+        asked.set()
+        server.stopping.wait()
+    server = Server(lambda s: (s.say("220 hi"), s.serve(dot=never)))
+    with server:
+        mta.start(f'server "out" {{ host = "{server.address}" port = {server.port} tls = none }}\n')
+        mta.drop("From: a@here.example\nTo: x@there.example\n\nhello\n")
+        assert asked.wait(20 * SLOW)
+        begun = time.monotonic()
+        done = mta.postern("stop", "--timeout", "2s")
+        took = time.monotonic() - begun
+        server.stopping.set()
+    assert done.returncode == 0 and "broken off" in done.stderr
+    assert took < 2 + 2 * SLOW, took
+    assert len(list(mta.spool.glob("queue/*/*"))) == 1
 
 
 @pytest.mark.parametrize("arguments, complaint", [
