@@ -190,7 +190,6 @@ void conf_origin_sort(struct conf *c);
 /* Defaults that depend on other options or the host, and rules between options. */
 void conf_rules_apply(struct conf_reader *r);
 void conf_server_rules_apply(struct conf_reader *r, struct conf_server *s);
-char *conf_host_fqdn(void); /* never asks DNS */
 
 /* The whole of conf_read() on text in memory. is_all_available: see struct conf_reader. */
 struct conf *conf_read_text(const char *path, struct slice text, bool is_all_available,

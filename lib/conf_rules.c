@@ -59,7 +59,8 @@ static char *resolver_domain(const char *path)
 }
 
 /* No question to DNS: mail has to start, and every child has to find the same name, while the network is away. */
-char *conf_host_fqdn(void)
+/* Never asks DNS. */
+static char *host_fqdn(void)
 {
 	char host[256] = "";
 	char *name, *domain;
@@ -93,7 +94,7 @@ static unsigned cpu_count(void)
 static void resolve_host_defaults(struct conf *c)
 {
 	if (!c->hostname)
-		c->hostname = conf_host_fqdn();
+		c->hostname = host_fqdn();
 	size_t len = strlen(c->hostname);
 
 	if (len > 1 && c->hostname[len - 1] == '.') /* the root's dot is for DNS only */

@@ -531,11 +531,6 @@ const struct conf *proc_conf(struct proc *p)
 	return p->conf;
 }
 
-unsigned proc_index(struct proc *p)
-{
-	return p->options.index;
-}
-
 uint32_t proc_generation(struct proc *p)
 {
 	return p->options.generation;

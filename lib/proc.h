@@ -61,7 +61,6 @@ int proc_main(int argc, char **argv, const struct proc_spec *spec);
 /* For the hooks and everything that runs in the loop. */
 struct loop *proc_loop(struct proc *p);
 const struct conf *proc_conf(struct proc *p);
-unsigned proc_index(struct proc *p);
 uint32_t proc_generation(struct proc *p);
 int proc_spool_fd(struct proc *p); /* directory that is "the spool" inside the jail (queue/ for PROC_CHROOT_QUEUE) */
 void *proc_context(struct proc *p);

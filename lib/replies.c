@@ -75,7 +75,7 @@ unsigned replies_count(const struct replies *r)
  * Programs lie in sbin/ and libexec/postern/, tests deeper; the rules in share/postern/ of the same tree, installed or
  * built: the nearest one above the program.
  */
-char *replies_shipped_path(void)
+static char *shipped_path(void)
 {
 	static const char DATA[] = "share/postern/replies.conf";
 	char self[PATH_MAX];
@@ -96,7 +96,7 @@ char *replies_shipped_path(void)
 struct replies *replies_load(const struct conf *conf, struct conf_errors *errors)
 {
 	struct replies *r = replies_new();
-	char *shipped = replies_shipped_path();
+	char *shipped = shipped_path();
 	bool is_sound = replies_read(r, shipped, NULL, errors);
 
 	if (conf->reply_rules)

@@ -72,8 +72,6 @@ bool replies_read_text(struct replies *r, const char *path, struct slice text, c
 		       struct conf_errors *errors) MUST_CHECK;
 /* The shipped rules, found from where this program lies, then the configuration's own. Never NULL. */
 struct replies *replies_load(const struct conf *conf, struct conf_errors *errors) MUST_CHECK;
-/* share/postern/replies.conf of this installation or build; the caller frees it. */
-char *replies_shipped_path(void);
 unsigned replies_count(const struct replies *r);
 
 /* The first rule that the reply falls under, or NULL: then the code alone decides. */

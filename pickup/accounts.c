@@ -44,19 +44,6 @@ struct accounts *accounts_load(void)
 	return a;
 }
 
-void accounts_free(struct accounts **accounts)
-{
-	struct accounts *a = *accounts;
-
-	if (!a)
-		return;
-	*accounts = NULL;
-	for (size_t i = 0; i < a->count; i++)
-		free(a->account[i].name);
-	free(a->account);
-	free(a);
-}
-
 const char *accounts_find(const struct accounts *a, uint32_t uid)
 {
 	size_t low = 0, high = a->count;

@@ -7,7 +7,6 @@ enum { ACCOUNTS_MAX = 65536 };
 
 struct accounts;
 
-struct accounts *accounts_load(void); /* getpwent(3): what the host's name service lists */
-void accounts_free(struct accounts **a);
+struct accounts *accounts_load(void);                              /* getpwent(3): what the host's name service lists */
 const char *accounts_find(const struct accounts *a, uint32_t uid); /* NULL: not known */
 #endif

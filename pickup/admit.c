@@ -35,12 +35,6 @@ void admit_init(struct admit *a, const struct conf *conf, int spool_fd)
 	buf_init(&a->account, ACCOUNT_MAX);
 }
 
-void admit_release(struct admit *a)
-{
-	converter_release(&a->converter);
-	buf_release(&a->account);
-}
-
 static void new_path(uint64_t id, char path[NEW_PATH_MAX])
 {
 	spool_incoming_path(id, path);

@@ -46,7 +46,6 @@ struct admit {
 };
 
 void admit_init(struct admit *a, const struct conf *conf, int spool_fd);
-void admit_release(struct admit *a);
 /* Takes at most `max` (<= ADMIT_BATCH_MAX) of what the scan has ready. */
 enum admit_result admit_batch(struct admit *a, unsigned max) MUST_CHECK;
 /* Takes incoming/ID, claimed by a predecessor, alone. */

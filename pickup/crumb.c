@@ -15,7 +15,8 @@ static int spool = -1;
 static char present_path[CRUMB_PATH_MAX];
 static volatile sig_atomic_t is_set;
 
-void crumb_path(uint64_t id, unsigned crash, char path[CRUMB_PATH_MAX])
+/* "incoming/ID.crash1": for the handler and for those who look for it. */
+static void crumb_path(uint64_t id, unsigned crash, char path[CRUMB_PATH_MAX])
 {
 	static const char SUFFIX[] = ".crash1";
 	size_t len;

@@ -18,6 +18,4 @@ void crumb_watch(void);
 void crumb_unwatch(void);
 unsigned crumb_count(int spool_fd, uint64_t id); /* crashes on record */
 void crumb_erase(int spool_fd, uint64_t id);
-/* "incoming/ID.crash1": for the handler and for those who look for it. */
-void crumb_path(uint64_t id, unsigned crash, char path[CRUMB_PATH_MAX]);
 #endif

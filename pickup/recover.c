@@ -9,7 +9,7 @@
 
 enum { STEP_ENTRIES = 64 };
 
-void recover_release(struct recover *r)
+static void close_folder(struct recover *r)
 {
 	if (r->folder)
 		(void)closedir(r->folder);
@@ -92,17 +92,17 @@ enum recover_result recover_step(struct recover *r, struct admit *a)
 
 		if (!entry && errno != 0) {
 			log_error("cannot read all of incoming/: %s", strerror(errno));
-			recover_release(r);
+			close_folder(r);
 			return RECOVER_FATAL;
 		}
 		if (!entry) {
-			recover_release(r);
+			close_folder(r);
 			announce_flush(a->announce);
 			return RECOVER_DONE;
 		}
 		result = recover_entry(a, entry->d_name);
 		if (result != ADMIT_OK) {
-			recover_release(r);
+			close_folder(r);
 			return result == ADMIT_FATAL ? RECOVER_FATAL : RECOVER_PAUSE;
 		}
 	}

@@ -17,5 +17,4 @@ struct recover {
 
 /* Some entries; needs announce_room() > 0. MORE: call again. PAUSE: call again later, it begins anew. */
 enum recover_result recover_step(struct recover *r, struct admit *a) MUST_CHECK;
-void recover_release(struct recover *r);
 #endif

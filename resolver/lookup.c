@@ -453,19 +453,3 @@ struct lookups *lookups_new(struct loop *loop, const struct conf *conf, struct d
 	channel_on_room(channel, send_finished, all);
 	return all;
 }
-
-void lookups_free(struct lookups **lookups)
-{
-	struct lookups *all = *lookups;
-	struct lookup *l;
-
-	if (!all)
-		return;
-	lookups_forget(all, UINT32_MAX);
-	while ((l = TAILQ_FIRST(&all->active))) {
-		TAILQ_REMOVE(&all->active, l, link);
-		free_lookup(l);
-	}
-	free(all);
-	*lookups = NULL;
-}

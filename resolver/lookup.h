@@ -16,7 +16,6 @@ struct lookups;
 /* All arguments are borrowed for good. */
 struct lookups *lookups_new(struct loop *loop, const struct conf *conf, struct dns *dns, const struct host_file *file,
 			    struct channel *channel);
-void lookups_free(struct lookups **lookups);
 /* Each request gets its RESOLVED sooner or later, in any order; the same name is looked up once for all who ask. */
 void lookups_add(struct lookups *lookups, const struct msg_resolve *request, uint32_t generation);
 /* Schedulers up to this generation wait no more: they are gone, and their successor asks again. */

@@ -82,7 +82,7 @@ static int id_compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-bool filter_takes_entry(const struct filter *f, const struct entry *e)
+static bool takes_entry(const struct filter *f, const struct entry *e)
 {
 	if (e->place == ENTRY_FREE)
 		return false;
@@ -126,7 +126,7 @@ struct entry_ref *filter_collect(struct scheduler *s, const struct filter *f, un
 	for (entry_index i = 1; i < entries_limit(s->entries); i++) {
 		const struct entry *e = entry_get(s->entries, i);
 
-		if (filter_takes_entry(f, e))
+		if (takes_entry(f, e))
 			*(struct entry_ref *)array_add((void **)&refs, count, &room, sizeof(*refs)) =
 				(struct entry_ref){ e->id, i };
 	}

@@ -18,8 +18,7 @@ bool filter_read(struct filter *f, const struct scheduler *s, const struct contr
 		 struct control_reply *reply) MUST_CHECK;
 void filter_release(struct filter *f);
 bool filter_is_empty(const struct filter *f); /* nothing was asked for */
-/* By what memory knows (id, age); then by the record. */
-bool filter_takes_entry(const struct filter *f, const struct entry *e);
+/* By the record; what memory knows (id, age) filter_collect() has seen to. */
 bool filter_takes_record(const struct filter *f, const struct scheduler *s, const struct entry *e,
 			 const struct record *r);
 

@@ -193,7 +193,8 @@ static bool parse_day(const char *name, int64_t *day)
 	return seconds >= 0;
 }
 
-void history_prune(struct history *h, struct wall now)
+/* Removes day files that ended more than keep_ms ago. */
+static void prune(struct history *h, struct wall now)
 {
 	const struct dirent *entry;
 	int64_t day;
@@ -226,7 +227,7 @@ static void turn_day(struct history *h, struct wall now)
 	history_flush(h);
 	close_day(h);
 	h->day = day;
-	history_prune(h, now);
+	prune(h, now);
 }
 
 static struct buf *begin_line(struct history *h, struct wall now, uint64_t id, const char *event)

@@ -36,7 +36,5 @@ void history_event(struct history *h, struct wall now, uint64_t id, const char *
 
 /* Writes what was gathered; once per loop turn. Costs nothing when there is nothing. */
 void history_flush(struct history *h);
-/* Removes day files that ended more than keep_ms ago; also done by itself whenever a new day begins. */
-void history_prune(struct history *h, struct wall now);
 uint64_t history_lost_count(const struct history *h);
 #endif

@@ -280,14 +280,6 @@ void lane_wake(struct scheduler *s, struct sender_queue *q)
 	lane_mark_dirty(s, l);
 }
 
-entry_index lane_peek(struct scheduler *s, struct lane *l)
-{
-	struct sender_queue *q = next_queue(l);
-
-	(void)s;
-	return q ? q->head : 0;
-}
-
 static void unlist(struct scheduler *s, struct lane *l, struct sender_queue *q, entry_index before, entry_index i)
 {
 	struct entry *e = entry_get(s->entries, i);

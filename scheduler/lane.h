@@ -64,7 +64,6 @@ void lane_push(struct scheduler *s, struct lane *l, entry_index i);
 void lane_push_front(struct scheduler *s, struct lane *l, entry_index i);
 /* The next in turn: high before normal before bulk with a share for the lower ones; senders in rotation. 0: none. */
 entry_index lane_pop(struct scheduler *s, struct lane *l);
-entry_index lane_peek(struct scheduler *s, struct lane *l);
 bool lane_remove(struct scheduler *s, struct lane *l, entry_index i); /* operator: false when it is not listed here */
 void lane_mark_dirty(struct scheduler *s, struct lane *l);
 /* The purse of the next in turn; the lane has something ready. */

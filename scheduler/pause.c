@@ -172,12 +172,3 @@ void pause_load(struct scheduler *s)
 	for (unsigned i = 0; i < s->conf->server_count; i++)
 		load_one(s, i);
 }
-
-void pause_release_all(struct scheduler *s)
-{
-	for (unsigned i = 0; i < s->conf->server_count; i++) {
-		if (s->server[i].pause)
-			pause_free(s->server[i].pause);
-		s->server[i].pause = NULL;
-	}
-}

@@ -18,5 +18,4 @@ void pause_load(struct scheduler *s);
 void pause_format(struct buf *out, const struct scheduler *s, unsigned server);
 /* The wall clock was set: the wait remains what it was. */
 void pause_clock_set(struct scheduler *s, int64_t by_ms);
-void pause_release_all(struct scheduler *s);
 #endif

@@ -535,20 +535,3 @@ void permit_turn(struct scheduler *s)
 			forget_purse(s, p);
 	}
 }
-
-static void free_purse(void *arg, struct table_node *node)
-{
-	purse_free(arg, TABLE_OBJECT(node, struct purse, node));
-}
-
-void permit_release_all(struct scheduler *s)
-{
-	while (s->settlements) {
-		struct settlement *next = s->settlements->next;
-
-		free(s->settlements);
-		s->settlements = next;
-	}
-	table_each(&s->purses, free_purse, s);
-	table_release(&s->purses);
-}

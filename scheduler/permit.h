@@ -71,5 +71,4 @@ void permit_on_settled(struct scheduler *s, const struct msg_settled *m);
 void permit_resync(struct scheduler *s);
 /* Once per turn: sends settlements, gives back what nobody waits for. */
 void permit_turn(struct scheduler *s);
-void permit_release_all(struct scheduler *s);
 #endif

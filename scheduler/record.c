@@ -110,7 +110,7 @@ void record_key(uint64_t id, uint32_t group, char key[RECORD_KEY_BYTES])
 		key[8 + i] = (char)(group >> 8 * (3 - i));
 }
 
-bool record_key_parse(struct slice key, uint64_t *id, uint32_t *group)
+static bool parse_key(struct slice key, uint64_t *id, uint32_t *group)
 {
 	struct reader r = { key.ptr, key.ptr + key.len, false };
 
@@ -163,7 +163,7 @@ void record_encode(struct buf *out, const struct record *r)
 
 static bool take_head(struct reader *r, struct slice key, struct record *out)
 {
-	if (!record_key_parse(key, &out->id, &out->group) || take_be(r, 1) != RECORD_VERSION)
+	if (!parse_key(key, &out->id, &out->group) || take_be(r, 1) != RECORD_VERSION)
 		return false;
 	out->state = (uint8_t)take_be(r, 1);
 	out->priority = (uint8_t)take_be(r, 1);

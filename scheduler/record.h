@@ -70,7 +70,6 @@ uint32_t record_sender_hash(struct slice sender); /* FNV-1a: the same in every p
 struct record *record_new(void);
 void record_free(struct record **r);
 void record_key(uint64_t id, uint32_t group, char key[RECORD_KEY_BYTES]);
-bool record_key_parse(struct slice key, uint64_t *id, uint32_t *group) MUST_CHECK;
 void record_encode(struct buf *out, const struct record *r);
 /* NULL when damaged. Fuzzed. */
 struct record *record_decode(struct slice key, struct slice value) MUST_CHECK;

@@ -141,7 +141,8 @@ static unsigned session_quota(const struct scheduler *s, const struct session *s
 	return turn < every ? turn : every;
 }
 
-unsigned session_room(const struct scheduler *s, const struct session *session)
+/* How many deliveries may be handed to it ahead of their turn. */
+static unsigned room_of(const struct scheduler *s, const struct session *session)
 {
 	unsigned ahead = session->state == SESSION_UP ? SESSION_AHEAD : SESSION_AHEAD_UNPROVEN;
 	unsigned every, left, room;
@@ -162,7 +163,7 @@ struct session *session_choose(struct scheduler *s, struct lane *l)
 	struct session *best = NULL;
 
 	for (struct session *at = l->session; at; at = at->next) {
-		if (session_room(s, at) == 0 || channel_is_full(at->worker->channel))
+		if (room_of(s, at) == 0 || channel_is_full(at->worker->channel))
 			continue;
 		if (!best || at->in_flight < best->in_flight)
 			best = at;

@@ -36,8 +36,6 @@ struct session *session_find(struct scheduler *s, uint32_t id);
 /* What a worker calls a server: its index, or conf->server_count when this configuration has none of that name. */
 unsigned session_server_at(const struct scheduler *s, uint32_t key);
 const char *session_server_name(const struct scheduler *s, unsigned server);
-/* How many deliveries may be handed to it ahead of their turn. */
-unsigned session_room(const struct scheduler *s, const struct session *session);
 /* The session of the lane that should get the next delivery; NULL: none has room. */
 struct session *session_choose(struct scheduler *s, struct lane *l);
 /* Hands the delivery over. The job and its entry are the session's from now on. */

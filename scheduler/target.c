@@ -274,19 +274,3 @@ void target_ask_again(struct scheduler *s)
 		give_up(s, g.request[i]);
 	free(g.request);
 }
-
-static void free_one(void *arg, struct table_node *node)
-{
-	struct target *t = TABLE_OBJECT(node, struct target, node);
-
-	(void)arg;
-	release(t);
-	free(t);
-}
-
-void target_release_all(struct scheduler *s)
-{
-	table_each(&s->targets, free_one, NULL);
-	table_release(&s->asked);
-	table_release(&s->targets);
-}

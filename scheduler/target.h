@@ -34,5 +34,4 @@ void target_on_resolved(struct scheduler *s, const struct msg_resolved *m);
 void target_ask_again(struct scheduler *s);
 /* The resolver's pipe has room again (arg: struct scheduler). */
 void target_ask_unsent(void *arg);
-void target_release_all(struct scheduler *s);
 #endif

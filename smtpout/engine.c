@@ -27,7 +27,7 @@ void engine_set_state(struct engine *e, enum engine_state state)
 	e->state = state;
 }
 
-void engine_expect(struct engine *e, enum engine_step step)
+static void expect(struct engine *e, enum engine_step step)
 {
 	if (e->fifo_count == ENGINE_FIFO)
 		BUG("more than %d replies owed", ENGINE_FIFO);
@@ -44,7 +44,7 @@ void engine_command(struct engine *e, enum engine_step step, const char *format,
 	va_end(args);
 	if (e->out.failed)
 		BUG("commands of more than %d bytes", ENGINE_OUT_MAX);
-	engine_expect(e, step);
+	expect(e, step);
 }
 
 unsigned engine_owed(const struct engine *e)
@@ -362,7 +362,8 @@ static bool may_begin(const struct engine *e, unsigned index)
 	return e->mail[0]->stage == MAIL_AFTER_DOT && (e->ehlo.features & EHLO_PIPELINING) && !e->is_stepwise;
 }
 
-void engine_go_on(struct engine *e)
+/* Starts what can start now. */
+static void go_on(struct engine *e)
 {
 	if (e->state != ENGINE_READY)
 		return;
@@ -390,7 +391,7 @@ void engine_connected(struct engine *e, bool is_secure)
 {
 	e->is_secure = is_secure;
 	engine_set_state(e, ENGINE_GREETING);
-	engine_expect(e, STEP_BANNER);
+	expect(e, STEP_BANNER);
 	e->fifo_unsent = 0; /* the server speaks first */
 }
 
@@ -460,7 +461,7 @@ void engine_reply(struct engine *e, const struct reply *r)
 		end_not_logged_in(e, step, r);
 	else
 		ENGINE_STEPS[step].on_reply(e, r);
-	engine_go_on(e);
+	go_on(e);
 }
 
 void engine_secured(struct engine *e)
@@ -487,8 +488,8 @@ void engine_dot_sent(struct engine *e)
 	if (!e->mail[0] || e->mail[0]->stage != MAIL_BODY)
 		BUG("a dot without a message");
 	e->mail[0]->stage = MAIL_AFTER_DOT;
-	engine_expect(e, STEP_DOT);
-	engine_go_on(e);
+	expect(e, STEP_DOT);
+	go_on(e);
 }
 
 bool engine_wants_mail(const struct engine *e)
@@ -504,13 +505,13 @@ void engine_take_mail(struct engine *e, struct engine_mail *m)
 		BUG("a mail that the engine cannot take");
 	m->stage = MAIL_WAITING;
 	e->mail[index] = m;
-	engine_go_on(e);
+	go_on(e);
 }
 
 void engine_hang_up(struct engine *e)
 {
 	e->is_hanging_up = true;
-	engine_go_on(e);
+	go_on(e);
 }
 
 static bool take_flag(bool *flag)

@@ -4,7 +4,7 @@
  * with engine_next() until there is none. Two mails are in the engine's hands at most: the one whose replies come in,
  * and the next, whose envelope travels behind the first one's final dot when the server does PIPELINING (RFC 2920).
  * A reply always belongs to the oldest unanswered command: what is owed stands in one FIFO, and input that nothing
- * owes ends the session. engine_set_state() and engine_expect() are the only writers of state and FIFO.
+ * owes ends the session. engine_set_state() and expect() are the only writers of state and FIFO.
  */
 #ifndef SMTPOUT_ENGINE_H
 #define SMTPOUT_ENGINE_H

@@ -15,7 +15,6 @@ extern const struct engine_step_def ENGINE_STEPS[STEP_COUNT];
 
 void engine_set_state(struct engine *e, enum engine_state state);
 /* Puts a command into engine->out and what it is owed into the FIFO. */
-void engine_expect(struct engine *e, enum engine_step step);
 void engine_command(struct engine *e, enum engine_step step, const char *format, ...) PRINTF_LIKE(3, 4);
 /* The mail whose replies come in is over: hand it back, the next moves up. */
 void engine_mail_over(struct engine *e, unsigned index);
@@ -34,7 +33,6 @@ const char *engine_reply_dsn(const struct reply *r); /* the server's, or X.0.0 *
 /* What this server cannot take is settled here and not sent. True: it can go. */
 bool engine_check_mail(struct engine *e, struct engine_mail *m);
 void engine_send_envelope(struct engine *e, struct engine_mail *m);
-void engine_go_on(struct engine *e); /* starts what can start now */
 void engine_send_rcpt(struct engine *e, struct engine_mail *m);
 void engine_send_data(struct engine *e);
 void engine_send_hello(struct engine *e);

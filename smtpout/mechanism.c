@@ -21,7 +21,7 @@ const char *mechanism_name(enum mechanism m)
 	return m < MECHANISM_COUNT ? MECHANISMS[m].name : "none";
 }
 
-enum mechanism mechanism_find(struct slice name)
+static enum mechanism find(struct slice name)
 {
 	for (unsigned i = 0; i < MECHANISM_COUNT; i++) {
 		if (slice_equal_nocase(name, slice_of(MECHANISMS[i].name)))
@@ -40,7 +40,7 @@ unsigned mechanism_parse(struct slice words)
 
 		while (word.len < words.len && word.ptr[word.len] != ' ' && word.ptr[word.len] != '\t')
 			word.len++;
-		m = mechanism_find(word);
+		m = find(word);
 		if (m != MECHANISM_NONE)
 			found |= 1u << m;
 		words = (struct slice){ words.ptr + word.len, words.len - word.len };
@@ -105,7 +105,7 @@ enum mechanism mechanism_choose(unsigned offered, const struct mechanism_wish *w
 
 	for (unsigned i = 0; i < wish->preference->count && found == MECHANISM_NONE; i++) {
 		struct slice word = slice_of(wish->preference->item[i]);
-		enum mechanism m = mechanism_find(word);
+		enum mechanism m = find(word);
 
 		if (slice_is(word, "auto"))
 			found = choose_strongest(offered, wish, &worst);

@@ -26,7 +26,6 @@ struct mechanism_wish {
 };
 
 const char *mechanism_name(enum mechanism m); /* "SCRAM-SHA-256" */
-enum mechanism mechanism_find(struct slice name);
 /* Words with blanks between, as behind AUTH or SASL: bits by enum mechanism. Unknown ones are passed over. */
 unsigned mechanism_parse(struct slice words);
 /* Whoever reads the connection has the secret. */

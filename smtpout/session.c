@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 
 static void connect_host(struct session *s);
+static void run(struct session *s);
 
 /* --- texts --- */
 
@@ -116,7 +117,7 @@ static void next_host(struct session *s, const struct engine_outcome *why)
 		session_down(s, &s->failure);
 }
 
-void session_connection_over(struct session *s)
+static void connection_over(struct session *s)
 {
 	if (s->was_up || s->engine.failure.cause == FAILURE_NONE)
 		session_down(s, &s->engine.failure);
@@ -124,7 +125,7 @@ void session_connection_over(struct session *s)
 		next_host(s, &s->engine.failure);
 }
 
-void session_fail_connection(struct session *s, enum failure_cause cause, const char *dsn, char *text_taken)
+static void fail_connection(struct session *s, enum failure_cause cause, const char *dsn, char *text_taken)
 {
 	struct engine_outcome why = { .cause = (uint8_t)cause, .text = text_taken };
 
@@ -162,7 +163,7 @@ static void on_timer(void *arg)
 		return;
 	}
 	engine_lost(&s->engine, true, "");
-	session_run(s);
+	run(s);
 }
 
 /* --- TLS --- */
@@ -188,10 +189,10 @@ static void tls_failed(struct session *s, const char *why)
 		connect_host(s);
 		return;
 	}
-	session_fail_connection(s, FAILURE_TLS, "4.7.5", text);
+	fail_connection(s, FAILURE_TLS, "4.7.5", text);
 }
 
-void session_handshake(struct session *s)
+static void handshake(struct session *s)
 {
 	switch (transport_handshake(&s->io)) {
 	case IO_AGAIN:
@@ -215,7 +216,7 @@ void session_handshake(struct session *s)
 		engine_input_left(&s->engine, true);
 	else
 		engine_secured(&s->engine);
-	session_run(s);
+	run(s);
 }
 
 /* The hosts as they came. One list for all: 14 KiB that no session needs to keep. Valid until somebody calls it again.
@@ -238,7 +239,7 @@ static void begin_handshake(struct session *s)
 	s->is_shaking_hands = true;
 	s->since_ms = clock_mono().ms;
 	transport_start_tls(&s->io, s->w->policy[s->server_index], &target);
-	session_handshake(s);
+	handshake(s);
 }
 
 /* --- the engine's actions --- */
@@ -293,7 +294,7 @@ static bool act(struct session *s, enum engine_action action, struct engine_mail
 		begin_handshake(s);
 		return false;
 	case ENGINE_CLOSE:
-		session_connection_over(s);
+		connection_over(s);
 		return false;
 	case ENGINE_NONE:
 		break;
@@ -324,7 +325,8 @@ static void settle_down(struct session *s)
 	arm(s, now);
 }
 
-void session_run(struct session *s)
+/* Takes the engine's actions until there is none, then sets the deadline. */
+static void run(struct session *s)
 {
 	struct engine_mail *mail;
 	enum engine_action action;
@@ -348,14 +350,14 @@ static void on_io(void *arg, int fd UNUSED, unsigned events)
 	struct session *s = arg;
 
 	if (s->is_shaking_hands) {
-		session_handshake(s);
+		handshake(s);
 		return;
 	}
 	if (events & LOOP_READ || s->io.tls)
 		session_read(s);
 	if (session_has_output(s) && s->engine.state != ENGINE_OVER)
 		session_push_output(s);
-	session_run(s);
+	run(s);
 }
 
 /* --- connecting --- */
@@ -388,7 +390,7 @@ static void on_dial(void *arg, const struct dial_end *end)
 		char *text = end->address ? xasprintf("connect to %s: %s", s->relay, end->error)
 					  : xasprintf("connect to %s: %s", s->host, end->error);
 
-		session_fail_connection(s, end->is_local ? FAILURE_LOCAL : FAILURE_CONNECT, "4.4.1", text);
+		fail_connection(s, end->is_local ? FAILURE_LOCAL : FAILURE_CONNECT, "4.4.1", text);
 		return;
 	}
 	transport_open(&s->io, s->w->loop, end->fd, on_io, s);
@@ -407,7 +409,7 @@ static void on_dial(void *arg, const struct dial_end *end)
 		return;
 	}
 	engine_connected(&s->engine, false);
-	session_run(s);
+	run(s);
 }
 
 static void connect_host(struct session *s)
@@ -421,7 +423,7 @@ static void connect_host(struct session *s)
 				       tls_need_why(host));
 
 		set_text(&s->relay, xstrdup("none"));
-		session_fail_connection(s, FAILURE_TLS, "4.7.5", text);
+		fail_connection(s, FAILURE_TLS, "4.7.5", text);
 		return;
 	}
 	/* The seed chooses among source addresses: POP before SMTP opens the way for one. */
@@ -530,7 +532,7 @@ struct session *session_find(struct worker *w, uint32_t id)
 void session_wake(struct session *s)
 {
 	if (!s->is_dead && s->engine.state == ENGINE_READY && s->io.is_open && !s->is_shaking_hands)
-		session_run(s);
+		run(s);
 }
 
 void session_hang_up(struct session *s)

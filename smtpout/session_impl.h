@@ -42,12 +42,6 @@ struct session {
 	bool has_engine, is_shaking_hands, is_clear_only, was_up, had_other_hosts, is_hanging_up, is_dead;
 };
 
-/* session.c */
-void session_run(struct session *s); /* takes the engine's actions until there is none, then sets the deadline */
-void session_connection_over(struct session *s);
-void session_fail_connection(struct session *s, enum failure_cause cause, const char *dsn, char *text_taken);
-void session_handshake(struct session *s);
-
 /* session_io.c */
 void session_read(struct session *s);
 void session_write(struct session *s, const char *bytes, size_t len);
