@@ -5,6 +5,7 @@
 ##   check          everything below that must hold; ends with `N passed, N failed, N skipped`
 ##   unit           unit tests alone                fuzz      each fuzz target for FUZZ_SECONDS (60)
 ##   system         system tests alone; K=WORD picks some
+##   check-npm      logins at Nodemailer's smtp-server; fetches it with npm
 ##   soak           crash tests at full length      bench     speed beside Postfix
 ##   bench-limits   durable permits a second, memory and start with 10,000 servers
 ##   asan           unit and system tests with address and undefined-behaviour sanitizers
@@ -32,10 +33,12 @@ $(OUT)/tests/fake/%: $(OUT)/obj/tests/fake/%.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LINKSAFE) $(LDFLAGS) -o $@ $^
 
-.PHONY: fake system soak bench bench-limits demo
+.PHONY: fake system check-npm soak bench bench-limits demo
 fake: $(FAKE_PROGRAMS)
 system: all fake
 	$(Q)POSTERN_BUILD=$(OUT) tests/run-system $(if $(K),-k '$(K)')
+check-npm: all fake
+	$(Q)POSTERN_BUILD=$(OUT) tests/run-npm build/peers/npm
 soak: all fake
 	$(Q)POSTERN_BUILD=$(OUT) POSTERN_SOAK=1 tests/run-system -k test_crash
 bench: deps-test all fake
