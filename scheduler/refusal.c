@@ -84,6 +84,8 @@ void refusal_forget(struct scheduler *s, unsigned server)
 
 	if (s->server[server].refusals == 0 && s->server[server].login_outages == 0)
 		return;
+	if (pause_is_on(s, server))
+		return; /* it was on its way when another was refused: what has changed since, it does not know */
 	s->server[server].refusals = s->server[server].login_outages = 0;
 	name = note_name(s, server);
 	if (journal_delete_note(s->journal, name) != STORE_OK)
