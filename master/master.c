@@ -25,6 +25,7 @@
 #include "master/reload.h"
 #include "master/secrets.h"
 #include "master/status.h"
+#include "master/stop.h"
 #include "master/supervisor.h"
 #include "master/tokens.h"
 #include <errno.h>
@@ -206,7 +207,7 @@ static void on_signal(void *arg, int signal)
 	else if (signal == SIGHUP)
 		reload_all(m);
 	else
-		supervisor_stop(m, EXIT_STATUS_DONE);
+		stop_begin(m, EXIT_STATUS_DONE);
 }
 
 static void on_turn(void *arg UNUSED)

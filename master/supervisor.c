@@ -4,17 +4,12 @@
 #include "master/notify.h"
 #include "master/snapshot.h"
 #include "master/status.h"
+#include "master/stop.h"
 #include "master/tokens.h"
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum {
-	HURRY_MS = 500,             /* between the second request to stop and the end of patience */
-	STOP_MAX_MS = 11 * 60000,   /* no transaction takes longer: a reply to the final dot is waited for 10 minutes */
-	WORKERS_STOP_MAX_MS = 15000 /* once the scheduler is gone nothing is under way any more */
-};
 
 static struct child *find_role(const struct master *m, enum proc_role role)
 {
@@ -217,10 +212,10 @@ static void do_give_up(struct child *c)
 {
 	log_error("%s cannot work with this configuration: it stays down until `postern reload` or restart", c->name);
 	if (!c->master->was_ready)
-		supervisor_stop(c->master, EXIT_STATUS_CONFIG); /* whoever started us is still looking */
+		stop_begin(c->master, EXIT_STATUS_CONFIG); /* whoever started us is still looking */
 }
 
-static void send_signal(const struct child *c, int signal)
+void supervisor_signal(const struct child *c, int signal)
 {
 	if (c->service.pid > 0 && kill(c->service.pid, signal) < 0)
 		log_error("cannot signal %s: %s", c->name, strerror(errno));
@@ -229,7 +224,7 @@ static void send_signal(const struct child *c, int signal)
 static void do_ask_end(struct child *c)
 {
 	tell_partners(c, PEER_ENDING);
-	send_signal(c, c->service.role == ROLE_SCHEDULER ? SIGHUP : SIGTERM);
+	supervisor_signal(c, c->service.role == ROLE_SCHEDULER ? SIGHUP : SIGTERM);
 }
 
 static void do_ask_stop(struct child *c)
@@ -238,7 +233,7 @@ static void do_ask_stop(struct child *c)
 	struct packet packet;
 
 	if (c->service.role != ROLE_SCHEDULER) {
-		send_signal(c, SIGTERM);
+		supervisor_signal(c, SIGTERM);
 		return;
 	}
 	msg_encode_drain(&packet, &head, &(struct msg_drain){});
@@ -247,7 +242,7 @@ static void do_ask_stop(struct child *c)
 
 static void do_kill(struct child *c)
 {
-	send_signal(c, SIGKILL);
+	supervisor_signal(c, SIGKILL);
 }
 
 static void do_announce(struct child *c)
@@ -273,87 +268,6 @@ static void do_announce(struct child *c)
 		close(m->ready_fd);
 		m->ready_fd = -1;
 	}
-}
-
-/* --- stopping: first who begins things, then who ends them --- */
-
-static bool has_process(const struct child *c)
-{
-	return c->service.pid != 0;
-}
-
-static bool is_last_to_go(const struct child *c)
-{
-	return c->service.role != ROLE_SCHEDULER && c->service.role != ROLE_PICKUP;
-}
-
-static void advance_stop(struct master *m)
-{
-	bool first_are_gone = true, all_are_gone = true;
-
-	for (unsigned i = 0; i < m->child_count; i++) {
-		all_are_gone &= !has_process(m->children[i]);
-		first_are_gone &= is_last_to_go(m->children[i]) || !has_process(m->children[i]);
-	}
-	if (all_are_gone) {
-		loop_stop(m->loop);
-		return;
-	}
-	if (!first_are_gone)
-		return;
-	for (unsigned i = 0; i < m->child_count; i++) {
-		struct child *c = m->children[i];
-
-		if (is_last_to_go(c) && has_process(c) && c->service.state != SERVICE_STOPPING) {
-			supervisor_apply(c, SERVICE_STOP);
-			if (!m->is_hurried)
-				loop_timer_set_ms(m->hurry, WORKERS_STOP_MAX_MS);
-		}
-	}
-}
-
-static void hurry(struct master *m)
-{
-	log_warn("stopping at once");
-	m->is_hurried = true;
-	for (unsigned i = 0; i < m->child_count; i++)
-		send_signal(m->children[i], m->children[i]->service.role == ROLE_SCHEDULER ? SIGHUP : SIGTERM);
-	loop_timer_set_ms(m->hurry, HURRY_MS);
-}
-
-static void on_hurry(void *arg)
-{
-	struct master *m = arg;
-
-	if (!m->is_hurried) {
-		hurry(m);
-		return;
-	}
-	for (unsigned i = 0; i < m->child_count; i++) {
-		if (has_process(m->children[i]))
-			log_warn("%s does not end: killed", m->children[i]->name);
-		send_signal(m->children[i], SIGKILL);
-	}
-}
-
-void supervisor_stop(struct master *m, enum exit_status status)
-{
-	if (m->is_stopping) {
-		if (!m->is_hurried)
-			hurry(m);
-		return;
-	}
-	m->is_stopping = true;
-	m->status = status;
-	notify_send("STOPPING=1\nSTATUS=finishing transactions");
-	log_info("stopping");
-	loop_timer_set_ms(m->hurry, STOP_MAX_MS);
-	for (unsigned i = 0; i < m->child_count; i++) {
-		if (!is_last_to_go(m->children[i]) || !has_process(m->children[i]))
-			supervisor_apply(m->children[i], SERVICE_STOP);
-	}
-	advance_stop(m);
-	status_write(m);
 }
 
 /* --- events --- */
@@ -419,7 +333,7 @@ void supervisor_reap(struct master *m)
 			note_death(c, status);
 	}
 	if (m->is_stopping)
-		advance_stop(m);
+		stop_go_on(m);
 	status_write(m);
 }
 
@@ -550,7 +464,7 @@ int supervisor_open(struct master *m, unsigned workers)
 		workers = PROC_WORKERS_MAX;
 	if (m->child_count > 0)
 		return add_workers(m, workers);
-	m->hurry = loop_timer_new(m->loop, on_hurry, m);
+	m->hurry = loop_timer_new(m->loop, stop_on_timer, m);
 	return add_child(m, ROLE_RESOLVER, 0) < 0 || add_child(m, ROLE_LIMITER, 0) < 0 || add_workers(m, workers) < 0 ||
 			       add_child(m, ROLE_SCHEDULER, 0) < 0 || add_child(m, ROLE_PICKUP, 0) < 0
 		       ? -1

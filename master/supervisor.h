@@ -62,9 +62,9 @@ void supervisor_replace(struct master *m); /* all, for a new configuration */
 void supervisor_renew_secrets(struct master *m, const uint32_t *servers, unsigned count);
 /* Only the latter. is_token: a token was fetched, nobody has changed anything. */
 void supervisor_tell_secrets(struct master *m, const uint32_t *servers, unsigned count, bool is_token);
-/* First call: begin nothing new, end when nothing is under way. Second: now. `status`: master's own, at last. */
-void supervisor_stop(struct master *m, enum exit_status status);
 /* Collects dead children; as PID 1 also everybody else's. */
 void supervisor_reap(struct master *m);
 void supervisor_apply(struct child *c, enum service_event event);
+/* Nothing happens to one that does not run. */
+void supervisor_signal(const struct child *c, int signal);
 #endif

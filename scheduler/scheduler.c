@@ -69,11 +69,8 @@ static void send_acks(struct worker *w)
 
 static bool make_durable(struct scheduler *s)
 {
-	enum store_result result;
+	enum store_result result = journal_sync(s->journal); /* with nothing to sync: tells whether it is sound */
 
-	if (!journal_is_dirty(s->journal))
-		return true;
-	result = journal_sync(s->journal);
 	if (result == STORE_FATAL)
 		scheduler_fail(s, result, "queue database");
 	if (result != STORE_OK && !s->is_full)
