@@ -94,7 +94,7 @@ static enum outcome put_aside(struct admit *a, const struct admit_item *item, co
 
 	if (reject_file(a->spool_fd, path, item_name(item, id), item->uid, reason) < 0)
 		return STUCK;
-	a->has_rejected = true;
+	a->rejected++;
 	return SETTLED;
 }
 
@@ -278,7 +278,7 @@ static void log_accepted(const struct admit_item *item)
 
 static int sync_folders(struct admit *a)
 {
-	if (a->has_rejected && spool_sync_dir(a->spool_fd, "rejected") < 0)
+	if (a->rejected > 0 && spool_sync_dir(a->spool_fd, "rejected") < 0)
 		return -1;
 	return spool_sync_dir(a->spool_fd, "incoming") < 0 || spool_sync_dir(a->spool_fd, "drop") < 0 ? -1 : 0;
 }
@@ -324,11 +324,12 @@ static enum admit_result finish(struct admit *a)
 		result = ADMIT_PAUSE;
 	}
 	a->item_count = kept;
-	if ((kept > 0 || a->has_rejected) && sync_folders(a) < 0) {
+	if ((kept > 0 || a->rejected > 0) && sync_folders(a) < 0) {
 		log_error("cannot sync the spool's folders: %s", strerror(errno));
 		return ADMIT_FATAL;
 	}
-	a->has_rejected = false;
+	announce_rejected(a->announce, a->rejected);
+	a->rejected = 0;
 	scan_catch_up(a->scan);
 	announce_items(a);
 	return result;

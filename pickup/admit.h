@@ -41,7 +41,7 @@ struct admit {
 	uint64_t last_id;
 	struct admit_item item[ADMIT_BATCH_MAX];
 	unsigned item_count; /* of the present batch: claimed and converted */
-	bool has_rejected;
+	unsigned rejected;   /* of the present batch: put aside */
 	int64_t complained_ms;
 };
 

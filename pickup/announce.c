@@ -9,6 +9,7 @@ struct announce {
 	unsigned count, sent;     /* ids[0..sent) are on their way */
 	uint32_t open_generation; /* of the scheduler that opened intake */
 	uint32_t peer_generation; /* of the one that master told of; 0: none lives */
+	uint32_t rejected;        /* not told yet */
 	loop_cb on_room;
 	void *arg;
 };
@@ -93,8 +94,27 @@ void announce_add(struct announce *a, uint64_t id)
 	a->ids[a->count++] = id;
 }
 
+void announce_rejected(struct announce *a, unsigned count)
+{
+	a->rejected += count;
+}
+
+static void tell_rejected(struct announce *a)
+{
+	struct msg_rejected m = { .count = a->rejected };
+	struct msg_head head = channel_head(a->channel);
+	struct packet p;
+
+	if (a->rejected == 0 || !announce_is_open(a) || channel_is_full(a->channel))
+		return;
+	msg_encode_rejected(&p, &head, &m);
+	channel_send(a->channel, &p);
+	a->rejected = 0;
+}
+
 void announce_flush(struct announce *a)
 {
+	tell_rejected(a);
 	while (announce_is_open(a) && a->sent < a->count && !channel_is_full(a->channel)) {
 		unsigned n = a->count - a->sent < PACKET_IDS ? a->count - a->sent : PACKET_IDS;
 		struct msg_admit m = { .ids = { .values = a->ids + a->sent, .count = (uint16_t)n } };

@@ -19,6 +19,8 @@ bool announce_is_open(const struct announce *a);
 unsigned announce_room(const struct announce *a);
 /* Durable in incoming/. A known id is ignored. More than announce_room() is our bug. Sent by announce_flush(). */
 void announce_add(struct announce *a, uint64_t id);
+/* For the scheduler's counters; a word lost with a scheduler is lost. Sent by announce_flush(). */
+void announce_rejected(struct announce *a, unsigned count);
 void announce_flush(struct announce *a);
 void announce_admitted(struct announce *a, const struct msg_admitted *m);
 #endif

@@ -152,6 +152,7 @@ static bool on_pickup(void *arg, const struct msg_head *head, const struct packe
 
 	switch (head->type) {
 		HANDLE(ADMIT, admit, intake_on_admit(s, &m))
+		HANDLE(REJECTED, rejected, s->rejected_count += m.count)
 	default:
 		return false;
 	}

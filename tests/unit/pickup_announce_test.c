@@ -11,7 +11,7 @@
 
 static struct {
 	uint64_t sent[3 * ANNOUNCE_MAX];
-	unsigned sent_count, room_calls;
+	unsigned sent_count, room_calls, rejected;
 	bool is_full;
 } fake;
 
@@ -31,8 +31,16 @@ struct msg_head channel_head(const struct channel *ch UNUSED)
 
 void channel_send(struct channel *ch UNUSED, const struct packet *p)
 {
+	struct msg_rejected rejected;
+	struct msg_head head;
 	struct msg_admit m;
 
+	assert_true(msg_decode_head(p, &head));
+	if (head.type == MSG_REJECTED) {
+		assert_true(msg_decode_rejected(p, &rejected));
+		fake.rejected += rejected.count;
+		return;
+	}
 	assert_true(msg_decode_admit(p, &m));
 	for (unsigned i = 0; i < m.ids.count; i++)
 		fake.sent[fake.sent_count++] = msg_u64(&m.ids, i);
@@ -151,6 +159,25 @@ static void a_full_pipe_waits(void **state)
 	assert_int_equal(fake.sent_count, 1);
 }
 
+static void rejections_are_counted_once(void **state)
+{
+	struct announce *a = *state;
+
+	announce_rejected(a, 2);
+	announce_flush(a);
+	assert_int_equal(fake.rejected, 0);
+	announce_open(a, 1);
+	assert_int_equal(fake.rejected, 2);
+	fake.is_full = true;
+	announce_rejected(a, 1);
+	announce_flush(a);
+	assert_int_equal(fake.rejected, 2);
+	fake.is_full = false;
+	announce_flush(a);
+	announce_flush(a);
+	assert_int_equal(fake.rejected, 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -160,6 +187,7 @@ int main(void)
 		TEST(a_late_death_closes_nothing_of_the_successor),
 		TEST(the_window_fills_and_empties),
 		TEST(a_full_pipe_waits),
+		TEST(rejections_are_counted_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
