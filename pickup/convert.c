@@ -81,13 +81,17 @@ static enum convert_result read_header(struct converter *c, const struct convert
 	}
 }
 
-/* The dropper may still hold the file open: what was read must be what stands there now. */
+/*
+ * The dropper may still hold the file open: what was read must be what stands there now. The time of the last change
+ * of the inode cannot be set back, and tells of links that came and went.
+ */
 static bool has_changed(const struct convert_source *source)
 {
 	struct stat now;
 
 	return fstat(source->fd, &now) < 0 || now.st_size != source->st.st_size ||
-	       now.st_mtim.tv_sec != source->st.st_mtim.tv_sec || now.st_mtim.tv_nsec != source->st.st_mtim.tv_nsec;
+	       now.st_mtim.tv_sec != source->st.st_mtim.tv_sec || now.st_mtim.tv_nsec != source->st.st_mtim.tv_nsec ||
+	       now.st_ctim.tv_sec != source->st.st_ctim.tv_sec || now.st_ctim.tv_nsec != source->st.st_ctim.tv_nsec;
 }
 
 /* --- writing --- */

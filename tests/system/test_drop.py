@@ -1,4 +1,5 @@
 """What programs may do to drop/: the D4 cases of a hostile or clumsy dropper, and what comes of their messages."""
+import ctypes
 import os
 import re
 import signal
@@ -90,6 +91,42 @@ def test_dr03_hard_link_that_stays_is_rejected(started):
     wait_until(lambda: "linked.reason" in rejected(started), timeout=40, what="the link to be rejected")
     assert "another name" in rejected(started)["linked.reason"]
     assert outside.exists() and started.server.count() == 0
+
+
+def test_dr04_links_that_come_and_go(started):
+    """While it is looked at and copied: it comes once, whole, when that is over."""
+    outside = started.dir / "flips"
+    outside.write_text(letter("flips", "x" * 70 + "\n"))
+    outside.chmod(0o644)
+    fd = os.open(outside, os.O_RDONLY)
+    outside.rename(started.spool / "drop/flips")
+    libc, at_fdcwd, follow = ctypes.CDLL(None), -100, 0x400
+    end = time.monotonic() + 1                  # until our inode is gone: what is sent is a copy
+    while time.monotonic() < end and libc.linkat(at_fdcwd, b"/proc/self/fd/%d" % fd, at_fdcwd, bytes(outside), follow) == 0:
+        outside.unlink()
+    os.close(fd)
+    still_works(started)
+    rows = started.server.wait(2)
+    started.wait_empty()
+    assert sorted(row["id"] for row in rows) == ["<after@t>", "<flips@t>"] and not rejected(started)
+
+
+def test_dr05_written_to_when_it_was_taken(started):
+    """What is sent is a copy: who keeps the file open writes to nothing of ours."""
+    outside = started.dir / "kept"
+    outside.write_text(letter("kept", "as it was\n"))
+    outside.chmod(0o644)
+    with open(outside, "r+") as mine:
+        started.server.signal(signal.SIGSTOP)
+        outside.rename(started.spool / "drop/kept")
+        started.wait_log("uid=.* from=<a@here.example>")
+        mine.write(letter("evil", "as it is\n"))
+        mine.flush()
+        copy, = wait_until(lambda: [p for p in (started.spool / "queue").glob("*/*")])
+        assert copy.stat().st_ino != os.fstat(mine.fileno()).st_ino and "as it was" in copy.read_text()
+        started.server.signal(signal.SIGCONT)
+    started.server.wait(1)
+    assert b"as it was" in started.server.messages()[0][1] and started.server.ledger()[0]["id"] == "<kept@t>"
 
 
 @pytest.mark.parametrize("name", [".hidden", "m.tmp", "m.part"])

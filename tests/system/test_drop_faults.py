@@ -1,4 +1,9 @@
 """Intake when the disk is full, has no inodes, fails or cannot be written: nothing is lost, nothing comes twice (D5)."""
+import errno
+import signal
+import subprocess
+import sys
+
 import pytest
 from faults import FILE_SYNC, FOLDER_SYNC, HANG, READ_ONLY
 from harness import wait_until
@@ -65,6 +70,36 @@ def test_re01_disk_full_in_the_middle_of_a_message(cramped):
     mta.disk.empty()
     assert ids(mta.server.wait(1)) == ["<large@t>"]
     mta.wait_empty()
+
+
+def test_dr10_one_user_fills_the_disk(cramped):
+    """There is no quota but the file system's: what is queued goes all the same, and nothing of anybody's is lost."""
+    mta = cramped("size=40m")
+    mta.server.signal(signal.SIGSTOP)
+    put(mta, "before", letter("before"))
+    mta.wait_log("uid=0 from=")
+    (mta.spool / "drop").chmod(0o3733)
+    flood = """
+import os, sys
+os.setgid(65534), os.setuid(65534), os.chdir(sys.argv[1])
+try:
+    for i in range(1000):
+        with open(f"flood{i}", "wb", 0) as f:
+            f.write(b"From: a@here.example\\nTo: b@there.example\\nMessage-ID: <f@t>\\n\\n" + b"x" * (1 << 20))
+except OSError as e:
+    sys.exit(e.errno)
+"""
+    assert subprocess.run([sys.executable, "-c", flood, mta.spool / "drop"]).returncode == errno.ENOSPC
+    mta.server.signal(signal.SIGCONT)
+    mta.server.wait(1)
+    mta.disk.resize("size=44m")
+    put(mta, "waits", letter("waits"))
+    mta.wait_log("no room in the spool's file system")
+    left = len(list((mta.spool / "drop").iterdir()))
+    assert left > 10 and is_in_drop(mta, "waits") and not list((mta.spool / "rejected").iterdir())
+    for one in (mta.spool / "drop").glob("flood*"):
+        one.unlink()
+    assert "<waits@t>" in ids(mta.server.wait(2))
 
 
 def test_re03_no_inodes(cramped):

@@ -181,6 +181,22 @@ static void a_file_that_shrinks_is_taken_later(void **state)
 	close(source.fd);
 }
 
+/* DR04: it was touched between the look and the last byte, and its time of modification set back. */
+static void a_file_whose_inode_changed_is_taken_later(void **state)
+{
+	struct folder *f = *state;
+	struct convert_source source = { .id = 1ull << 60 };
+	int fd = -1;
+
+	put_file(f, "in", "To: a@b\n\nx\n", 11);
+	source.fd = openat(f->fd, "in", O_RDONLY);
+	assert_int_equal(fstat(source.fd, &source.st), 0);
+	source.st.st_ctim.tv_nsec ^= 1;
+	assert_int_equal(convert_file(&f->converter, &source, f->fd, "new", &fd), CONVERT_CHANGED);
+	assert_int_equal(faccessat(f->fd, "new", F_OK, 0), -1);
+	close(source.fd);
+}
+
 static void rejecting_overwrites_nothing(void **state)
 {
 	static const char *const EXPECTED[] = { "rejected/x", "rejected/x.1", "rejected/x.3" };
@@ -247,6 +263,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_header_larger_than_a_chunk, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(what_is_rejected, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(a_file_that_shrinks_is_taken_later, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(a_file_whose_inode_changed_is_taken_later, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(rejecting_overwrites_nothing, make_folder, remove_folder),
 		cmocka_unit_test(names),
 		cmocka_unit_test_setup_teardown(writers_are_seen, make_folder, remove_folder),
