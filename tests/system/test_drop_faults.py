@@ -156,14 +156,16 @@ def test_re05_failed_sync_of_a_folder_starts_again(failing):
 
 
 def test_re06_read_only_disk(failing):
+    failing.drop(letter("before"))
+    failing.server.wait(1)                      # its start is over
     failing.faults.on(READ_ONLY)
     failing.drop(letter("one"), name="one")
     failing.wait_log(r"cannot take a message: Read-only file system; messages stay in drop/")
     assert is_in_drop(failing, "one")
     failing.faults.off(READ_ONLY)
-    failing.server.wait(1)
+    assert ids(failing.server.wait(2)) == ["<before@t>", "<one@t>"]
     failing.wait_empty()
-    assert failing.server.count() == 1
+    assert failing.server.count() == 2
 
 
 # --- a message that never ends
