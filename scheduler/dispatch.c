@@ -77,7 +77,7 @@ static void fail_dns(struct scheduler *s, entry_index i, const struct target *t)
 		.dsn = slice_of(t->status < ARRAY_LEN(DSN) && DSN[t->status] ? DSN[t->status] : "4.4.3"),
 		.text = slice_of(t->text),
 		.relay = slice_of("none"),
-		.blame = t->state == TARGET_TEMPORARY && !t->is_deadly ? BLAME_DNS : BLAME_NOBODY,
+		.blame = t->state == TARGET_TEMPORARY && !t->is_at_fault ? BLAME_DNS : BLAME_NOBODY,
 	};
 
 	attempt_fail_entry(s, i, &f);

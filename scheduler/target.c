@@ -9,8 +9,9 @@
 
 enum {
 	TTL_MIN_MS =
-		5000,   /* an answer serves at least those who wait for it, "no answer" those who come right behind */
-	DEATHS_MAX = 3, /* of resolvers with a question, then it is taken for the cause */
+		5000,     /* an answer serves at least those who wait for it, "no answer" those who come right behind */
+	DEATHS_MAX = 3,   /* of resolvers with a question, then it is taken for the cause */
+	RELEASES_MAX = 2, /* of the mail for a name, by the first answers after what looked like an outage */
 	DNS_DOWN_COUNT = 3,  /* so many names in a row without an answer: it is not the names' fault */
 	TARGETS_MAX = 200000 /* beyond this, expired ones are thrown out */
 };
@@ -33,7 +34,6 @@ static void ask(struct scheduler *s, struct target *t)
 	if (t->state != TARGET_ASKED || t->request == 0) {
 		t->state = TARGET_ASKED;
 		t->deaths = 0;
-		t->is_deadly = false;
 		t->request = ++s->next_request;
 		table_add(&s->asked, &t->by_request, text_hash(&t->request, sizeof(t->request)));
 	}
@@ -142,6 +142,10 @@ static void take_answer(struct target *t, const struct conf *conf, const struct 
 	t->status = (enum resolve_status)m->status;
 	t->state = state_of(t->status);
 	t->text = xstrndup(m->text.ptr, m->text.len);
+	if (t->state != TARGET_TEMPORARY) {
+		t->releases = 0;
+		t->is_at_fault = false;
+	}
 	ttl_ms = t->state == TARGET_TEMPORARY ? 0 : (int64_t)m->ttl_s * 1000;
 	t->expires.ms = clock_mono().ms + (ttl_ms < TTL_MIN_MS ? TTL_MIN_MS : ttl_ms);
 	if (t->state != TARGET_KNOWN)
@@ -178,13 +182,15 @@ static void expire_if_temporary(void *arg UNUSED, struct table_node *node)
 {
 	struct target *t = TABLE_OBJECT(node, struct target, node);
 
-	if (t->state == TARGET_TEMPORARY && !t->is_deadly)
-		t->expires.ms = 0;
+	if (t->state != TARGET_TEMPORARY || t->is_at_fault)
+		return;
+	t->expires.ms = 0;
+	t->is_at_fault = ++t->releases == RELEASES_MAX; /* unless it is answered now */
 }
 
 static void note_dns_health(struct scheduler *s, const struct target *t)
 {
-	if (t->is_deadly)
+	if (t->is_at_fault)
 		return;
 	if (t->state == TARGET_TEMPORARY) {
 		s->dns_failures++;
@@ -245,7 +251,7 @@ static void ask_one_again(void *arg, struct table_node *node)
 		return;
 	}
 	log_warn("%s: not looked up now, %u resolvers in a row have died meanwhile", t->name, t->deaths);
-	t->is_deadly = true;
+	t->is_at_fault = true;
 	*(uint32_t *)array_add((void **)&g->request, &g->count, &g->room, sizeof(*g->request)) = t->request;
 }
 

@@ -21,7 +21,8 @@ struct target {
 	entry_index waiting;  /* entries that wait for the answer (direct) */
 	bool is_sent;         /* the question is in the resolver's pipe */
 	unsigned deaths;      /* of resolvers that had the question, in a row */
-	bool is_deadly;       /* too many: the answer is the cause, and nothing else's success changes that */
+	unsigned releases;    /* how often its mail was set free since the last answer, because others had one */
+	bool is_at_fault;     /* too many of either: the name is the cause, and nobody else's success changes that */
 	bool is_lane_waiting; /* lanes of this server wait for it (relay) */
 	char name[];
 };

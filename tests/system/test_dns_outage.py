@@ -76,6 +76,21 @@ def test_dn18_no_dns_at_first(mta, names, server):
     assert not mta.grep("status=bounced")
 
 
+def test_broken_domains_are_no_outage(mta, names, server):
+    """They are tried again when DNS seems to be back, but not for ever whenever another domain is found."""
+    there = server()
+    dns, section = names({**domains(12, there.address), **{f"broken{i}.example": "servfail" for i in range(4)}})
+    mta.start(section + DIRECT)
+    for i in range(4):
+        mta.drop(letter(to=f"b@broken{i}.example", ident=f"broken{i}"))
+    mta.wait_log("status=deferred", times=4)
+    for i in range(12):
+        mta.drop(letter(to=f"b@d{i}.example", ident=str(i)))
+        there.wait(i + 1)
+        wait_until(lambda: not any("queue_name" in m and m["queue_name"] == "active" for m in mta.queue()))
+    assert 4 <= len(mta.grep("status=deferred")) <= 4 * 3, len(mta.grep("status=deferred"))
+
+
 def test_dn19_name_servers_that_find_nothing(mta, names, server):
     """A captive portal: one alert, no bounce; one domain found again, and all goes. What really is not there bounces then."""
     there = server()
