@@ -6,7 +6,4 @@
 
 /* Serves the listening control socket. */
 struct control *operator_open(struct scheduler *s, int listener);
-/* The limiter's answers to LIMIT_QUERY, and its death while one was open. */
-void operator_on_limit_state(struct scheduler *s, const struct msg_limit_state *m);
-void operator_limiter_lost(struct scheduler *s);
 #endif

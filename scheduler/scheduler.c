@@ -32,6 +32,7 @@
 #include "scheduler/refusal.h"
 #include "scheduler/session.h"
 #include "scheduler/slots.h"
+#include "scheduler/status.h"
 #include "scheduler/stepwise.h"
 #include "scheduler/target.h"
 #include <stdlib.h>
@@ -176,7 +177,7 @@ static bool on_limiter(void *arg, const struct msg_head *head, const struct pack
 	switch (head->type) {
 		HANDLE(PERMIT, permit, permit_on_granted(s, &m))
 		HANDLE(SETTLED, settled, permit_on_settled(s, &m))
-		HANDLE(LIMIT_STATE, limit_state, operator_on_limit_state(s, &m))
+		HANDLE(LIMIT_STATE, limit_state, status_on_limit_state(s, &m))
 		HANDLE(LIMIT_CORRECTED, limit_corrected, limits_on_corrected(s, &m))
 		HANDLE(LIMIT_FORESEEN, limit_foreseen, limits_on_foreseen(s, &m))
 		HANDLE(STORE_STATE, store_state, limits_on_store_state(s, &m))
@@ -317,7 +318,7 @@ static void on_peer(struct proc *p, enum proc_role role, unsigned index, uint32_
 		if (is_alive && s->syncing_count == 0)
 			permit_resync(s);
 		if (!is_alive) {
-			operator_limiter_lost(s);
+			status_limiter_lost(s);
 			limits_limiter_lost(s);
 		}
 		break;

@@ -177,6 +177,16 @@ def test_words_and_statuses_of_the_commands(mta):
     assert (mta.spool / "run/master.pid").read_text() == ""
 
 
+def test_status_of_many_servers(mta):
+    """The scheduler makes such a long answer in portions."""
+    mta.start("".join(f'server "s{i}" {{ method = relay host = "mx{i}.there.example" limits = {{ "{i + 1}/hour" }} tls = none }}\n'
+                      for i in range(2000)))
+    wait_up(mta)
+    servers = mta.json("status")[0]["servers"]
+    assert [server["name"] for server in servers] == [f"s{i}" for i in range(2000)]
+    assert [server["limits"][0]["allowed"] for server in servers] == list(range(1, 2001))
+
+
 def test_stop_takes_no_longer_than_it_was_given(mta):
     """A server that never answers the final dot: the transaction is broken off in time, and stays in the queue."""
     asked = threading.Event()
