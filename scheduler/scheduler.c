@@ -22,6 +22,7 @@
 #include "scheduler/finish.h"
 #include "scheduler/gate.h"
 #include "scheduler/history.h"
+#include "scheduler/incarnation.h"
 #include "scheduler/intake.h"
 #include "scheduler/limits.h"
 #include "scheduler/load.h"
@@ -428,6 +429,7 @@ static int after_jail(struct proc *p)
 	bounce_sweep(s->spool_fd);
 	if (!read_boards(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
+	incarnation_check(s);
 	age_load(s);
 	hold_sweep(s->journal);
 	pause_load(s);
