@@ -12,7 +12,7 @@ enum {
 	JUMP_MS = 20, /* the store's clock may run so much ahead of ours between two answers, and a thousandth faster */
 	TWIN_PAUSE_MS = 60000,
 	JOIN_WORDS = 6,
-	HEAD_WORDS = 6, /* of an answer to anything but a join */
+	HEAD_WORDS = 7, /* of an answer to anything but a join */
 	SYNC_WORDS = 3, /* and for each counter */
 	TROUBLE_MAX = 64
 };
@@ -46,6 +46,8 @@ struct fleet {
 	bool has_told;        /* in this epoch: what was used before it */
 	unsigned tell_at;
 	struct correction_job correction;
+	int64_t corrected; /* by all hosts, so often in this epoch */
+	bool has_correction_news;
 	char waits_for[256];
 	char trouble[TROUBLE_MAX + 1];
 };
@@ -525,22 +527,26 @@ static bool take_join(struct fleet *f, int64_t now, const struct slice *word, un
 	return true;
 }
 
-/* ok, time, version of the roll, the roll when ours is another, who is waited for, how many they are */
+/* ok, time, version of the roll, the roll when ours is another, who is waited for, how many they are, corrections */
 static bool take_head(struct fleet *f, int64_t now, const struct slice *word, unsigned count)
 {
-	int64_t store_time, version, members;
+	int64_t store_time, version, members, corrected;
 
 	if (count < HEAD_WORDS || !read_number(word[1], &store_time) || !read_number(word[2], &version) ||
-	    !read_number(word[5], &members))
+	    !read_number(word[5], &members) || !read_number(word[6], &corrected))
 		return false;
+	f->has_correction_news |= corrected != f->corrected;
+	f->corrected = corrected;
 	f->heard_at = f->sent_at;
 	f->o.book->members = members > 0 ? (unsigned)members : 1;
 	f->waits_for[0] = '\0';
 	if (word[4].len > 0)
 		(void)snprintf(f->waits_for, sizeof(f->waits_for), "limits-store waits for %.*s", (int)word[4].len,
 			       word[4].ptr);
-	if (word[3].len > 0)
+	if (word[3].len > 0) {
 		store_roll(f, word[3], (uint64_t)version);
+		f->o.book->due_at = now; /* others wait until it is known that we have it */
+	}
 	return true;
 }
 
@@ -640,6 +646,14 @@ bool fleet_take_answer(struct fleet *f, int64_t now, const struct slice *word, u
 }
 
 /* --- corrections --- */
+
+bool fleet_take_correction_news(struct fleet *f)
+{
+	bool has = f->has_correction_news;
+
+	f->has_correction_news = false;
+	return has;
+}
 
 bool fleet_correct(struct fleet *f, struct account *a, const unsigned index[], unsigned count,
 		   const struct correction *c)

@@ -66,6 +66,9 @@ void fleet_look_at_clock(struct fleet *f, int64_t now);
 const char *fleet_trouble(const struct fleet *f);
 bool fleet_is_away(const struct fleet *f);
 
+/* Since last time somebody corrected a counter, so that there may be room where there was none. */
+bool fleet_take_correction_news(struct fleet *f);
+
 /* A correction of limits of one account, by number; one at a time. False: not now. */
 bool fleet_correct(struct fleet *f, struct account *a, const unsigned index[], unsigned count,
 		   const struct correction *c) MUST_CHECK;

@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-enum { PARKED_MAX = 4096, STATE_MAX = 200 };
+enum {
+	PARKED_MAX = 4096,
+	WAIT_SAID_MS = 2 * FLEET_HEARTBEAT_MS, /* hosts that live are heard of sooner */
+	STATE_MAX = 200
+};
 
 struct parked {
 	struct parked *next;
@@ -29,6 +33,7 @@ struct shared {
 	struct loop_timer *timer;
 	struct parked *parked, **parked_end;
 	unsigned parked_count;
+	int64_t waits_since; /* for other hosts; 0: not so */
 	bool has_news;
 	char state[STATE_MAX]; /* "": all is well */
 };
@@ -74,6 +79,11 @@ struct lease_book *shared_book(struct shared *s)
 	return s ? &s->book : NULL;
 }
 
+static int64_t now_of(struct shared *s)
+{
+	return ledger_now(s->o.ledger, clock_mono().ms);
+}
+
 /* --- what is said of it --- */
 
 static void set_state(struct shared *s, const char *text)
@@ -102,7 +112,14 @@ static void look_at_state(struct shared *s)
 {
 	const char *trouble = fleet_trouble(s->fleet);
 	bool was_bad = s->state[0] != '\0';
+	int64_t now = now_of(s);
 
+	if (!trouble)
+		s->waits_since = 0;
+	else if (s->waits_since == 0)
+		s->waits_since = now;
+	if (trouble && now - s->waits_since < WAIT_SAID_MS)
+		return;
 	if (trouble && strcmp(trouble, s->state) != 0)
 		log_warn("limits: %s: it has to tell what it used before more is granted", trouble);
 	set_state(s, trouble ? trouble : "");
@@ -111,11 +128,6 @@ static void look_at_state(struct shared *s)
 }
 
 /* --- the connection --- */
-
-static int64_t now_of(struct shared *s)
-{
-	return ledger_now(s->o.ledger, clock_mono().ms);
-}
 
 static void on_up(void *arg, const char *run)
 {
@@ -140,6 +152,8 @@ static bool on_answer(void *arg, const struct slice *word, unsigned count)
 	if (!fleet_take_answer(s->fleet, now_of(s), word, count))
 		return false;
 	look_at_state(s);
+	if (fleet_take_correction_news(s->fleet))
+		s->o.on_state(s->o.arg);
 	s->has_news = true;
 	return true;
 }

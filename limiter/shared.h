@@ -21,7 +21,7 @@ struct shared_options {
 	uint64_t widest_window_ms;
 	/* The store has told something, or is away: look again at what was parked, see shared_retry_parked(). */
 	void (*on_news)(void *arg);
-	/* What is said of the store has changed. */
+	/* What is said of the store has changed, or somebody corrected what it counts. */
 	void (*on_state)(void *arg);
 	void *arg;
 };

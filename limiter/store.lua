@@ -5,13 +5,15 @@
 -- clock, the server's; no host's clock matters. What a host says is absolute: how much it has used and given back since
 -- its session began, and how much it wants to hold. So any call may come twice, late, or never be answered.
 --
--- KEYS[1]   the fleet: epoch, run (of the server process), begun, time (never goes back), roll (its version), whole;
+-- KEYS[1]   the fleet: epoch, run (of the server process), begun, time (never goes back), roll (its version), whole,
+--           corrected (how often);
 --           m:HOST = session, state, joined, known (versions of the roll), last, widest (ms), its clock
 -- KEYS[2..] counters: h:HOST = session, granted, settled, returned; b:N = settled in bucket N; of a calendar u = settled,
 --           e = end of its period; s:HOST = has told what it used before this epoch; x = an operator has set it
 -- ARGV      step, epoch, host, session, run; then by step. Numbers are decimal, times milliseconds.
 local JOINED, READY = 1, 2      -- states of a member; 0: known by name only
 local SILENT = 7200000          -- after so long without a word, what a host held is taken as used (lib: fleet.h)
+local ALIVE = 15000             -- heard of within so long: three heartbeats
 local BUCKETS = 128             -- per window; one more is counted, so that no span holds too much
 local SLACK = 172800000         -- calendars' periods are not all of one length
 
@@ -288,8 +290,21 @@ local function held_in(c)
 	return sum
 end
 
--- Milliseconds until `excess` have expired; -1: that waits for what is under way.
+local function held_by_living_others(c)
+	local sum = 0
+	for id, h in pairs(c.hosts) do
+		if id ~= host and members[id].last + ALIVE >= now then
+			sum = sum + held_by(h)
+		end
+	end
+	return sum
+end
+
+-- Milliseconds until `excess` have expired; -1: that waits for what is under way, or may come back from there sooner.
 local function wait_for(c, excess)
+	if held_by_living_others(c) >= excess then
+		return -1
+	end
 	if c.is_calendar then
 		return c.settled >= excess and c.ends and c.ends - now or -1
 	end
@@ -412,7 +427,7 @@ look_whether_whole()
 local is_known, waits_for = is_known_to_all(host)
 if fleet.whole ~= '1' then
 	for id, m in pairs(members) do
-		if m.state ~= READY then
+		if m.state ~= READY and id ~= host then
 			waits_for = id
 		end
 	end
@@ -422,7 +437,11 @@ for id in pairs(members) do
 	roll = roll .. ' ' .. id
 	count = count + 1
 end
-local answer = { 'ok', text(now), fleet.roll, known == tonumber(fleet.roll) and '' or roll, waits_for or '', text(count) }
+if step == 'correct' then
+	fleet.corrected = redis.call('HINCRBY', KEYS[1], 'corrected', 1)
+end
+local answer = { 'ok', text(now), fleet.roll, known == tonumber(fleet.roll) and '' or roll, waits_for or '', text(count),
+	tostring(fleet.corrected or 0) }
 for i = 2, #KEYS do
 	local c = open_counter(KEYS[i])
 	if step == 'sync' then
