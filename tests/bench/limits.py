@@ -12,6 +12,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "fake"), str(TESTS / "system")]
 
+import peers  # noqa: E402
 from childproc import Child, encode  # noqa: E402
 from measure import rollup_kb  # noqa: E402
 
@@ -19,17 +20,17 @@ SERVERS = 10000
 LIMITS = ("10000000/hour", "100000000/day", "1000000000/month", "1000000000/day recipients")
 
 
-def conf(servers):
+def conf(servers, store=""):
     quoted = ", ".join(f'"{limit}"' for limit in LIMITS)
-    return 'hostname = "mail.example.org"\nspool = "spool"\nlog = "stderr"\n' + "".join(
+    return 'hostname = "mail.example.org"\nspool = "spool"\nlog = "stderr"\n' + store + "".join(
         f'server "s{i}" {{ host = "smtp.example.org" limits = {{ {quoted} }} }}\n' for i in range(servers))
 
 
-def start(folder, servers):
+def start(folder, servers, store=""):
     counters = folder / "spool/db/limits"
     counters.mkdir(parents=True)
     counters.chmod(0o700)
-    return Child("limiter", conf(servers), folder)
+    return Child("limiter", conf(servers, store), folder)
 
 
 def pairs(child, rounds, batch, server=lambda i: "s0"):
@@ -42,12 +43,48 @@ def pairs(child, rounds, batch, server=lambda i: "s0"):
                      refund_messages=0, refund_recipients=0, **common)
 
 
+def answered_pairs(child, rounds, batch, ahead=64):
+    """So many asks, `ahead` of them unanswered at most, and each grant settled; permits a second."""
+    asked = settled = granted = 0
+    begun = time.monotonic()
+    while settled < rounds:
+        while asked < rounds and asked - settled < ahead:
+            asked += 1
+            child.send("PERMIT_ASK", request=asked, scopes="s0", **{"class": 0}, messages=batch, recipients=batch, first=1)
+        name, grant = child.receive()
+        if name != "PERMIT":
+            continue
+        settled += 1
+        granted += grant["messages"]
+        child.send("SETTLE", request=rounds + settled, scopes="s0", **{"class": 0}, used_messages=grant["messages"],
+                   used_recipients=grant["recipients"], refund_messages=0, refund_recipients=0)
+    return granted / (time.monotonic() - begun)
+
+
+def bench_shared(folder):
+    """As a fleet's host: leases, so that Redis is not in the way of each permit."""
+    store = peers.Redis(folder)
+    try:
+        with start(folder, 1, store.option()) as child:
+            child.tell_peer(True)
+            for batch, rounds in ((1, 20000), (100, 5000)):
+                before = int(store.command("info", "commandstats").partition("cmdstat_evalsha:calls=")[2].partition(",")[0] or 0)
+                speed = answered_pairs(child, rounds, batch)
+                calls = int(store.command("info", "commandstats").partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
+                print(f"batches of {batch:3}: {speed:10,.0f} permits a second from a shared store, "
+                      f"{calls - before} calls of it for {rounds} grants")
+    finally:
+        store.stop()
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
         with start(Path(folder), 1) as child:
             for batch, rounds in ((1, 20000), (10, 10000), (100, 5000)):
                 seconds = child.exchange(list(pairs(child, rounds, batch)))
                 print(f"batches of {batch:3}: {rounds * batch / seconds:10,.0f} durable permits a second")
+    with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
+        bench_shared(Path(folder))
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
         with start(Path(folder), 1) as child:
             empty_kb = rollup_kb(child.pid, "Pss")

@@ -1,4 +1,5 @@
-"""Real mail and DNS programs as private peers: Postfix, Exim, OpenSMTPD, smtp-sink, Dovecot, nsd with signed zones.
+"""Real mail and DNS programs as private peers: Postfix, Exim, OpenSMTPD, smtp-sink, Dovecot, nsd with signed zones,
+Redis.
 
 Debian's packages unpacked by `make deps-test`, own configuration, own loopback address, nothing installed. Each is a
 Daemon with .address, .port, .relay(); the mail servers keep what they accept: .files() are the raw files, .messages()
@@ -26,7 +27,7 @@ def missing():
     for package in ("postfix", "exim4-daemon-light", "opensmtpd"):
         if not (PEERS / package / ".complete").exists():
             return f"{package} is not in {PEERS}: make deps-test"
-    for program in ("nsd", "ldns-signzone", "swaks", "dovecot"):
+    for program in ("nsd", "ldns-signzone", "swaks", "dovecot", "redis-server"):
         if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"):
             return f"{program} is not installed: make deps-test"
     return None
@@ -287,3 +288,30 @@ xfrdfile: {d}/xfrd | zonelistfile: {d}/zl | logfile: {d}/log | server-count: 1 |
 
     def conf(self):
         return f'dns {{ servers = {{ "{self.address}@{self.port}" }} trust-anchor-file = "{self.anchor}" }}\n'
+
+
+class Redis(Daemon):
+    """redis-server, in memory unless options say otherwise; start_again() after it was killed."""
+
+    PORT = 6399
+
+    def __init__(self, folder, *options):
+        self.folder, self.options, self.address, self.port = folder / "redis", options, free_address(), self.PORT
+        self.folder.mkdir(exist_ok=True)
+        self.start_again()
+
+    def start_again(self):
+        super().__init__(["redis-server", "--bind", self.address, "--port", self.port, "--dir", self.folder, "--save", "",
+                          *self.options], self.folder, "redis", lambda: listens(self.address, self.port))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def command(self, *words):
+        return subprocess.run(["redis-cli", "-h", self.address, "-p", str(self.port), *map(str, words)], check=True,
+                              capture_output=True, text=True, timeout=60).stdout.strip()
+
+    def option(self, more=""):
+        """What makes a Postern count there."""
+        return f'limits-store = "redis://{self.address}:{self.port}/3" {more}\n'

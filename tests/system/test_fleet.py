@@ -1,50 +1,19 @@
 """Several hosts share their limits in one Redis: what arrives is never more than the limit, whatever dies."""
 import os
 import random
-import shutil
 import signal
-import subprocess
 import time
 
+import peers
 import pytest
-from fake_smtp import free_address
-from harness import SLOW, Daemon, listens, wait_until
-
-PORT = 6399
-PROGRAM = shutil.which("redis-server") or "redis-server"
-
-
-class Redis(Daemon):
-    """A private redis-server; started again by start_again(), on the same folder."""
-
-    def __init__(self, folder, *options, address=None):
-        self.folder, self.options = folder / "redis", options
-        self.folder.mkdir(exist_ok=True)
-        self.address = address or free_address()
-        self.start_again()
-
-    def start_again(self):
-        super().__init__([PROGRAM, "--bind", self.address, "--port", PORT, "--dir", self.folder, "--save", "", "--daemonize", "no",
-                          *self.options], self.folder, "redis", lambda: listens(self.address, PORT))
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def command(self, *words):
-        return subprocess.run(["redis-cli", "-h", self.address, "-p", str(PORT), *map(str, words)], check=True,
-                              capture_output=True, text=True, timeout=20 * SLOW).stdout.strip()
-
-    def option(self, more=""):
-        return f'limits-store = "redis://{self.address}:{PORT}/3" {more}\n'
-
+from harness import wait_until
 
 @pytest.fixture
 def redis(folder):
     made = []
 
     def start(*options, **more):
-        made.append(Redis(folder, *options, **more))
+        made.append(peers.Redis(folder, *options, **more))
         return made[-1]
 
     yield start
