@@ -114,7 +114,8 @@ static void all_failed(struct scheduler *s, entry_index i, const struct lane *l)
 enum lane_offer { LANE_TAKEN, LANE_PASSED };
 
 /* Puts the entry into the lane, unless the lane is down and another server or a later probe is better. */
-static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct lane *l, bool has_next)
+static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct lane *l, bool has_next,
+				     bool has_fallback)
 {
 	struct entry *e = entry_get(s->entries, i);
 
@@ -124,7 +125,7 @@ static enum lane_offer offer_to_lane(struct scheduler *s, entry_index i, struct 
 		return LANE_PASSED;
 	if (l->state == LANE_PROBING && has_next && l->sessions + l->ready_count > 0)
 		return LANE_PASSED; /* one probe is enough */
-	if (has_next && lane_server(s, l)->on_limit == ON_LIMIT_NEXT &&
+	if ((has_next ? lane_server(s, l)->on_limit == ON_LIMIT_NEXT : has_fallback && !(e->flags & ENTRY_TRIED)) &&
 	    permit_is_server_full(permit_purse(s, l->server, e)))
 		return LANE_PASSED;
 	if (l->state == LANE_DOWN)
@@ -160,13 +161,50 @@ static struct lane *find_lane(struct scheduler *s, entry_index i, unsigned serve
 	return NULL;
 }
 
+/* A lane that was passed over though it is not down, and when mail there may go. */
+struct fallback {
+	struct lane *lane;
+	int64_t free_ms; /* of clock_mono() */
+	uint8_t server_at;
+};
+
+/* When the pause of its server is over, or its limit's window opens. */
+static int64_t free_ms(struct scheduler *s, const struct lane *l, const struct entry *e)
+{
+	const struct purse *p = permit_purse(s, l->server, e);
+	struct wall until = { pause_is_on(s, l->server) ? pause_until(s, l->server).ms : 0 };
+	int64_t now = clock_wall().ms;
+
+	if (p && p->blocked_until.ms > until.ms)
+		until = p->blocked_until;
+	return until.ms == INT64_MAX ? INT64_MAX : clock_mono().ms + (until.ms > now ? until.ms - now : 0);
+}
+
+static void consider_fallback(struct scheduler *s, struct lane *l, const struct entry *e, struct fallback *best)
+{
+	int64_t at = free_ms(s, l, e);
+
+	if (!best->lane || at < best->free_ms)
+		*best = (struct fallback){ l, at, e->server_at };
+}
+
+/* Every server was passed over: mail waits for the one that comes first. */
+static void wait_for_first(struct scheduler *s, entry_index i, const struct fallback *best, const struct lane *down)
+{
+	if (!best->lane || (down && down->retry_at.ms < best->free_ms)) {
+		park_for_lanes(s, i, down);
+		return;
+	}
+	entry_get(s->entries, i)->server_at = best->server_at;
+	lane_push(s, best->lane, i);
+}
+
 void dispatch_route(struct scheduler *s, entry_index i)
 {
 	struct entry *e = entry_get(s->entries, i);
 	const struct domain *domain = domain_get(&s->domains, e->domain);
 	const struct lane *first_down = NULL;
-	struct lane *fallback = NULL; /* passed over though it is not down: better to wait there than nowhere */
-	uint8_t fallback_at = 0;
+	struct fallback best = { 0 };
 
 	e->place = ENTRY_LISTED;
 	if ((e->flags & ENTRY_MIXED_PLANS) ||
@@ -183,23 +221,18 @@ void dispatch_route(struct scheduler *s, entry_index i)
 	for (; e->server_at < domain->plan.count; e->server_at++) {
 		struct lane *l = find_lane(s, i, domain->plan.server[e->server_at]);
 
-		if (!l || offer_to_lane(s, i, l, e->server_at + 1u < domain->plan.count) == LANE_TAKEN)
+		if (!l ||
+		    offer_to_lane(s, i, l, e->server_at + 1u < domain->plan.count, best.lane != NULL) == LANE_TAKEN)
 			return;
-		if (l->state != LANE_DOWN && !fallback) {
-			fallback = l;
-			fallback_at = e->server_at;
-		} else if (l->state == LANE_DOWN && (!first_down || l->retry_at.ms < first_down->retry_at.ms)) {
+		if (l->state != LANE_DOWN)
+			consider_fallback(s, l, e, &best);
+		else if (!first_down || l->retry_at.ms < first_down->retry_at.ms)
 			first_down = l;
-		}
 	}
-	if (e->flags & ENTRY_TRIED) {
-		all_failed(s, i, first_down ? first_down : fallback);
-	} else if (fallback) {
-		e->server_at = fallback_at;
-		lane_push(s, fallback, i);
-	} else {
-		park_for_lanes(s, i, first_down);
-	}
+	if (e->flags & ENTRY_TRIED)
+		all_failed(s, i, first_down ? first_down : best.lane);
+	else
+		wait_for_first(s, i, &best, first_down);
 }
 
 /* --- due times --- */
@@ -306,8 +339,14 @@ void dispatch_purse_blocked(struct scheduler *s, struct purse *p)
 
 		for (struct sender_queue *q = p->asleep[k]; q; q = q->next == p->asleep[k] ? NULL : q->next)
 			count += q->count;
-		while (count-- > 0 && p->asleep[k])
-			dispatch_route(s, lane_pop_queue(s, p->asleep[k]));
+		while (count-- > 0 && p->asleep[k]) {
+			entry_index i = lane_pop_queue(s, p->asleep[k]);
+			struct entry *e = entry_get(s->entries, i);
+
+			if (!(e->flags & ENTRY_TRIED))
+				e->server_at = 0; /* one that was full before may have room first */
+			dispatch_route(s, i);
+		}
 	}
 }
 

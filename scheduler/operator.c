@@ -71,14 +71,24 @@ static void reason_of(struct buf *out, struct scheduler *s, const struct entry *
 	}
 }
 
-static const char *queue_name(const struct entry *e)
+/* Waits for a limit or a pause, though it was not tried yet. */
+static bool is_put_off(struct scheduler *s, const struct entry *e)
+{
+	const struct lane *l = e->place == ENTRY_LISTED ? lane_at(s, e->blame) : NULL;
+
+	return l && (pause_is_on(s, l->server) || waits_for(s, e, l->server));
+}
+
+/* Postfix's names. Active is what a worker has, as in `postern status`; incoming has nothing to wait for. */
+static const char *queue_name(struct scheduler *s, const struct entry *e)
 {
 	switch (e->place) {
 	case ENTRY_HELD:
 		return "hold";
 	case ENTRY_ACTIVE:
-	case ENTRY_LISTED:
 		return "active";
+	case ENTRY_LISTED:
+		return e->attempts > 0 || is_put_off(s, e) ? "deferred" : "incoming";
 	default:
 		return e->attempts > 0 || e->blame ? "deferred" : "incoming";
 	}
@@ -112,13 +122,13 @@ static void put_rcpts(struct buf *out, struct scheduler *s, const struct entry *
 	buf_release(&reason);
 }
 
-static void put_message_head(struct buf *out, const struct entry *e, const struct record *r)
+static void put_message_head(struct buf *out, struct scheduler *s, const struct entry *e, const struct record *r)
 {
 	char id[SPOOL_ID_TEXT];
 
 	spool_id_format(e->id, id);
 	buf_put_char(out, '{');
-	json_put_member(out, "queue_name", slice_of(queue_name(e)));
+	json_put_member(out, "queue_name", slice_of(queue_name(s, e)));
 	json_put_member(out, "queue_id", slice_of(id));
 	json_put_member_u64(out, "arrival_time", (e->id >> 12) / 1000000);
 	json_put_member_u64(out, "message_size", r->size_bytes);
@@ -157,7 +167,7 @@ static void list_message(struct listing *l, struct buf *out)
 		if (r && filter_takes_record(&l->filter, s, e, r)) {
 			if (!first) {
 				first = e;
-				put_message_head(out, e, r);
+				put_message_head(out, s, e, r);
 			}
 			put_rcpts(out, s, e, r, &is_first);
 		}

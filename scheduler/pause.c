@@ -22,6 +22,11 @@ bool pause_is_on(const struct scheduler *s, unsigned server)
 	return s->server[server].pause != NULL;
 }
 
+struct wall pause_until(const struct scheduler *s, unsigned server)
+{
+	return s->server[server].pause->until;
+}
+
 static char *note_name(const struct pause *p)
 {
 	return xasprintf("paused/%s", p->s->conf->server[p->server].name);

@@ -8,6 +8,7 @@
 #include "scheduler/scheduler.h"
 
 bool pause_is_on(const struct scheduler *s, unsigned server);
+struct wall pause_until(const struct scheduler *s, unsigned server); /* of one that is on */
 /* One log line when it begins; while it lasts it can only become longer, silently. `why` is printable. */
 void pause_begin(struct scheduler *s, unsigned server, uint64_t wait_ms, struct slice why);
 /* Before its time, or because it is over. */

@@ -6,7 +6,7 @@
 #include "scheduler/purse.h"
 #include <stdlib.h>
 
-enum { ASK_MESSAGES_MAX = 100, TIMER_MAX_MS = 3600 * 1000, SAY_AGAIN_MS = 3600 * 1000 };
+enum { ASK_MESSAGES_MAX = 100, TIMER_MAX_MS = 3600 * 1000, SAY_AGAIN_MS = 3600 * 1000, LONG_MS = 60 * 1000 };
 
 /* A SETTLE under way; kept until SETTLED. */
 struct settlement {
@@ -238,6 +238,21 @@ static void keep_scope(struct purse *p, unsigned at)
 	p->blocked_scope = xstrndup(start, end ? (size_t)(end - start) : strlen(start));
 }
 
+/* Mail may be here because another server was full: that one may now be the first that has room again. */
+static bool has_mail_of_others(const struct scheduler *s, const struct purse *p)
+{
+	for (unsigned i = 0; i < s->conf->server_count; i++)
+		if (i != p->server && s->conf->server[i].on_limit == ON_LIMIT_NEXT)
+			return true;
+	return false;
+}
+
+/* Worth looking at each message that sleeps there. */
+static bool is_long(const struct purse *p)
+{
+	return p->blocked_until.ms - clock_wall().ms >= LONG_MS;
+}
+
 static void block(struct scheduler *s, struct purse *p, const struct msg_permit *m)
 {
 	bool was_blocked = p->blocked_until.ms != 0;
@@ -257,7 +272,8 @@ static void block(struct scheduler *s, struct purse *p, const struct msg_permit 
 		p->unblock = loop_timer_new(s->loop, on_unblock, p);
 	set_timer(p);
 	say_blocked(p);
-	if (permit_is_server_full(p) && s->conf->server[p->server].on_limit == ON_LIMIT_NEXT)
+	if (permit_is_server_full(p) && (s->conf->server[p->server].on_limit == ON_LIMIT_NEXT ||
+					 (!was_blocked && is_long(p) && has_mail_of_others(s, p))))
 		dispatch_purse_blocked(s, p);
 }
 

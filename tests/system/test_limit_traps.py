@@ -153,7 +153,8 @@ def test_at_the_limit_nothing_spins_and_the_log_stays_quiet(mta, sink):
     time.sleep(3)
     assert len(mta.log().splitlines()) == lines
     assert measure.cpu_seconds(pid) - before < 0.05
-    assert {m["attempts"] for m in mta.queue()} == {0}
+    assert {(m["attempts"], m["queue_name"]) for m in mta.queue()} == {(0, "deferred")}
+    assert mta.status()["queue"] == {"waiting": 199, "active": 0, "held": 0, "incoming": 0}
     assert len(mta.grep("mail waits for limit 1/hour of out until")) == 1
 
 
@@ -276,6 +277,32 @@ def test_refused_tries_count_unless_the_provider_says_otherwise(mta, server):
     wait_until(lambda: (used(mta, "10/hour"), used(mta, "10/hour recipients")) == (2, 0))
 
 
+@pytest.mark.parametrize("method, counted", [("relay", 3), ("ses", 1)])
+@pytest.mark.parametrize("command", ["mail", "rcpt", "data", "dot"])
+def test_refused_tries_count_where_the_provider_counts_them(mta, server, method, counted, command):
+    """Two are refused, at whatever command, then one is taken. A preset says what the provider counts: SES only what it took."""
+    replies = ["451 4.3.0 not now", "451 4.3.0 not now", None]
+
+    def script(s):
+        s.say("220 fake.example")
+        s.ehlo(["AUTH PLAIN"])
+        s.expect("AUTH PLAIN")
+        s.say("235 2.7.0 welcome")
+        s.serve(**{command: lambda *_: replies.pop(0) if replies else None})
+
+    fake = server(script)
+    password = mta.dir / "password"
+    password.touch(mode=0o600)
+    password.write_text("secret\n")
+    mta.start('retry { after = { "1h" } }\n' + f'''server "out" {{ method = {method} host = "{fake.address}" port = {fake.port} tls = none
+              username = "bob" password-file = "{password}" auth-without-tls = true limits = {{ "100/hour", "100/hour recipients" }} }}\n''')
+    for number in range(3):
+        drop_some(mta, 1, first=number)
+        mta.wait_log("status=(sent|deferred)", times=number + 1)
+    wait_until(lambda: (used(mta, "100/hour"), used(mta, "100/hour recipients")) == (counted, counted))
+    assert len(mta.grep("status=deferred")) == 2
+
+
 @pytest.mark.alone
 def test_no_window_is_over_at_the_receiver_with_four_workers_and_kills(mta, sink):
     """Counted at the receiving side, while every kind of process is killed at random."""
@@ -387,3 +414,31 @@ def test_time_that_we_hold_mail_for_a_limit_is_no_age(mta, server, restart):
         mta.restart()
     mta.wait_log("status=deferred.*mailbox busy", timeout=30)
     assert len(mta.queue()) == 1 and not mta.grep("status=(bounced|expired)")
+
+
+@pytest.mark.parametrize("window, waits_for", [("hour", "delivery temporarily suspended: .*refused"), ("8s", "waiting for limit 1/8s of a")])
+def test_over_limit_mail_waits_for_whichever_server_comes_first(mta, sink, window, waits_for):
+    """on-limit = next and the next is down: such mail stuck to the server that was full, though for a day."""
+    first = sink()
+    mta.start('retry { after = { "1h" } }\n' + first.relay("a", f'limits = {{ "1/{window}" }} on-limit = next')
+              + 'server "b" { host = "127.0.0.9" port = 9 tls = none }\n')
+    drop_some(mta, 1)
+    first.wait(1)
+    drop_some(mta, 1, first=1)
+    mta.wait_log("status=deferred.*refused")                # b is known to be down
+    drop_some(mta, 1, first=2)
+    wait_until(lambda: len(waits(mta, waits_for)) == 1)
+    message = next(m for m in mta.queue() if m["attempts"] == 0)
+    if window == "hour":
+        assert message["next_attempt"] and message["queue_name"] == "deferred"
+    else:
+        assert len(first.wait(2, timeout=20)) == 2
+
+
+def test_the_second_full_server_does_not_keep_what_the_first_could_send_sooner(mta, sink):
+    """Both are full: mail waits where a window opens first, not at the last of the list."""
+    first, second = sink(), sink()
+    mta.start(first.relay("a", 'limits = { "1/6s" } on-limit = next') + second.relay("b", 'limits = { "1/hour" }'))
+    drop_some(mta, 3)
+    first.wait(2, timeout=20)
+    assert (first.count(), second.count()) == (2, 1)
