@@ -409,6 +409,7 @@ void tokens_follow(struct tokens *all)
 		token_free(old);
 		old = next;
 	}
+	tokens_look(all); /* those that stay: their files may have changed a moment ago */
 }
 
 struct tokens *tokens_new(struct master *m, loop_cb on_ready, void *arg)

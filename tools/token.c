@@ -309,9 +309,17 @@ static int answer(struct token *t)
 	return 0;
 }
 
+NORETURN static void explain(int status)
+{
+	fprintf(status == 0 ? stdout : stderr, "token is a part of Postern %s and is started by it, never by hand.\n",
+		POSTERN_VERSION);
+	exit(status);
+}
+
 static void read_arguments(struct token *t, int argc, char **argv)
 {
 	static const struct option OPTIONS[] = {
+		{ "help", no_argument, NULL, 'h' },
 		{ "uid", required_argument, NULL, 'u' },
 		{ "gid", required_argument, NULL, 'g' },
 		{ NULL, 0, NULL, 0 },
@@ -322,8 +330,10 @@ static void read_arguments(struct token *t, int argc, char **argv)
 	t->uid = (uid_t)-1;
 	t->gid = (gid_t)-1;
 	while ((which = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+		if (which == 'h')
+			explain(EXIT_STATUS_DONE);
 		if (which == '?' || !text_parse_u64(slice_of(optarg), &number) || number > UINT32_MAX)
-			exit(EXIT_STATUS_USAGE);
+			explain(EXIT_STATUS_USAGE);
 		if (which == 'u')
 			t->uid = (uid_t)number;
 		else
@@ -343,10 +353,8 @@ int main(int argc, char **argv)
 	buf_init(&question, OAUTH_RECORDS_MAX);
 	buf_init(&t.answer, OAUTH_RECORDS_MAX);
 	t.began_ms = (uint64_t)clock_mono().ms;
-	if (isatty(STDIN_FILENO) || !read_question(&question) || !take_question(&t, buf_slice(&question))) {
-		fputs("token is a part of Postern and is started by it, never by hand.\n", stderr);
-		return EXIT_STATUS_USAGE;
-	}
+	if (isatty(STDIN_FILENO) || !read_question(&question) || !take_question(&t, buf_slice(&question)))
+		explain(EXIT_STATUS_USAGE);
 	if (prepare(&t)) {
 		if (enter_jail(&t) < 0)
 			give_up(&t, "its asker cannot give up its privileges");

@@ -11,7 +11,7 @@ import pytest
 from harness import BUILD, ROOT, SANITIZED, SLOW, wait_until
 
 CONF = 'server "out" { method = relay host = "127.0.0.1" port = 9 tls = none }\n'
-PROGRAMS = ["sbin/postern"] + [f"libexec/postern/{n}" for n in ("master", "pickup", "scheduler", "resolver", "limiter", "smtpout", "servertest")]
+PROGRAMS = ["sbin/postern"] + [f"libexec/postern/{n}" for n in ("master", "pickup", "scheduler", "resolver", "limiter", "smtpout", "servertest", "token")]
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 # program: (user, extra group, folder below the spool that is its root)
 IDENTITIES = {

@@ -14,7 +14,7 @@ import pytest
 from fake_token import FakeToken
 from harness import wait_until
 from test_deliver import letter
-from test_login import no_secret_anywhere, pki, secret  # noqa: F401 (fixtures)
+from test_login import memory_holds, no_secret_anywhere, pki, secret  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
@@ -388,6 +388,51 @@ def test_who_talks_to_the_token_server(mta, tokens):
         assert "libcurl" not in open(f"/proc/{other}/maps").read()
     mta.stop()
     os.kill(pid, signal.SIGKILL)
+
+
+def test_token_by_hand():
+    run = lambda *arguments: subprocess.run([harness.BUILD / "libexec/postern/token", *arguments], stdin=subprocess.DEVNULL,
+                                            capture_output=True, text=True)
+    by_hand, wrong, asked = run(), run("--uid=x"), run("--help")
+    assert (by_hand.returncode, wrong.returncode, asked.returncode) == (64, 64, 0)
+    assert all("never by hand" in text for text in (by_hand.stderr, wrong.stderr, asked.stdout))
+
+
+@pytest.mark.skipif("__import__('os').geteuid() != 0 or harness.SANITIZED", reason="needs root and an ordinary build")
+def test_who_knows_the_token(mta, tokens):
+    """smtpout, from its start and when it is renewed, and master; the refresh token is in nobody's memory."""
+    token = tokens(life=3)
+    mta.start(server_of(peers_nowhere, token.oauth2(mta.dir)))
+    wait_until(lambda: len(token.exchanges()) >= 2)
+    mta.wait_log("has got an access token", times=2)
+    for pid, name in mta.pids().items():
+        if name == "smtpout":
+            wait_until(lambda: memory_holds(pid, token.issued[-1].encode()))
+        elif name != "master":
+            assert not any(memory_holds(pid, text.encode()) for text in token.issued), name
+        assert name == "master" or not memory_holds(pid, token.refresh.encode()), name
+        assert name == "master" or not memory_holds(pid, token.client[1].encode()), name
+
+
+def test_a_reload_takes_other_files_and_other_servers(mta, tokens, dovecot):
+    """Another client's identity is another token; a server that is new gets one; what stays is not fetched again."""
+    token, two = tokens(), tokens()
+    (mta.dir / "two").mkdir()
+    submission = dovecot(token)
+    one = server_of(submission, token.oauth2(mta.dir))
+    mta.start(one)
+    mta.configure(one + server_of(peers_nowhere, two.oauth2(mta.dir / "two"), name="two"))
+    mta.postern("reload", check=True)
+    mta.wait_log("server two has got an access token")
+    assert [s["token"]["error"] for s in mta.status()["servers"]] == [None, None]
+    assert len(token.exchanges()) == 1
+    token.client = ("another", "secret+of-another")
+    mta.configure(server_of(submission, token.oauth2(mta.dir)))
+    mta.postern("reload", check=True)
+    wait_until(lambda: len(token.exchanges()) == 2)
+    assert token.exchanges()[1]["client_id"] == "another"
+    mta.drop(letter())
+    submission.target.wait(1)
 
 
 # --- postern login, test, check
