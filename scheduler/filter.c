@@ -39,6 +39,14 @@ static bool read_pattern(char **out, const json_t *object, const char *key, stru
 	return true;
 }
 
+/* 0: no age is asked for. */
+static int64_t age_of(json_int_t seconds)
+{
+	if (seconds <= 0)
+		return 0;
+	return seconds > INT64_MAX / 1000 ? INT64_MAX : (int64_t)seconds * 1000;
+}
+
 bool filter_read(struct filter *f, const struct scheduler *s, const struct control_request *request,
 		 struct control_reply *reply)
 {
@@ -47,7 +55,7 @@ bool filter_read(struct filter *f, const struct scheduler *s, const struct contr
 
 	*f = (struct filter){ .server = -1 };
 	f->is_all = json_is_true(json_object_get(object, "all"));
-	f->older_ms = (int64_t)json_integer_value(json_object_get(object, "older_s")) * 1000;
+	f->older_ms = age_of(json_integer_value(json_object_get(object, "older_s")));
 	if (server && (f->server = conf_find_server(s->conf, slice_of(server))) < 0) {
 		control_refuse(reply, EXIT_STATUS_USAGE, "there is no server \"%.64s\"", server);
 		return false;
