@@ -1,4 +1,9 @@
-"""Traps that others fell into with sending limits, each as a test."""
+"""Traps that others fell into with sending limits, each as a test.
+
+Elsewhere: when a day starts, test_limits.py (test_a_calendar_day_turns_at_midnight_of_its_zone) and, with daylight saving
+time, tests/unit/limiter_calendar_test.c; the usual ring of B buckets that lets 2N through, tests/unit/limiter_window_test.c
+(limit_holds_at_the_edge, random_bursts_keep_to_the_limit).
+"""
 import datetime
 import os
 import random
@@ -156,6 +161,21 @@ def test_at_the_limit_nothing_spins_and_the_log_stays_quiet(mta, sink):
     assert {(m["attempts"], m["queue_name"]) for m in mta.queue()} == {(0, "deferred")}
     assert mta.status()["queue"] == {"waiting": 199, "active": 0, "held": 0, "incoming": 0}
     assert len(mta.grep("mail waits for limit 1/hour of out until")) == 1
+
+
+def test_waiting_does_not_look_like_hanging(mta, sink):
+    """Waiting looked like hanging: queue, limits, forecast and log say what is waited for, and until when."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "200/hour", "1/day" }'))
+    drop_some(mta, 2)
+    server.wait(1)
+    waiting, = wait_until(lambda: waits(mta, r"^waiting for limit 1/day of out until (\d{4}-\d\d-\d\d )?\d\d:\d\d$"))
+    assert waiting["delay_reason"] in mta.postern("queue").stdout
+    hour, day = mta.json("limits")
+    assert (hour["limit"], hour["used"], hour["allowed"], hour["free_at"]) == ("200/hour", 1, 200, None)
+    assert (day["limit"], day["used"], day["allowed"]) == ("1/day", 1, 1) and day["free_at"] > "20"
+    assert "because of limit 1/day of server out" in mta.postern("forecast").stdout
+    assert mta.grep("server out: mail waits for limit 1/day of out until")
 
 
 def test_zero_lets_nothing_pass_and_says_so(mta, sink):

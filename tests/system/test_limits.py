@@ -363,3 +363,58 @@ def test_a_calendar_day_turns_at_midnight_of_its_zone(limiter, monkeypatch):
     child.start()
     child.adopt(0)
     assert child.permit(1)["messages"] == 0
+
+
+def set_clock(monkeypatch, when):
+    """For what is started from now on; its other clock goes on as it is."""
+    monkeypatch.setenv("LD_PRELOAD", str(FAKETIME))
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    monkeypatch.setenv("FAKETIME", when)
+
+
+@pytest.mark.skipif(not FAKETIME or SANITIZED, reason="needs faketime, and a build without sanitizers")
+@pytest.mark.parametrize("first, second", [("+40d", "-40d"), ("-40d", "+40d")])
+def test_clock_steps_open_no_window_and_hold_none_shut(limiter, monkeypatch, first, second):
+    child = limiter("2/3s", "3/hour")
+    assert child.permit(5)["messages"] == 2
+    child.settle(used=2)
+    used = time.monotonic()
+    set_clock(monkeypatch, first)
+    child.restart()
+    child.adopt(0)
+    permit = child.permit(1)
+    assert permit["limit"] == "2/3s" or time.monotonic() - used > 3
+    child.settle(refunded=permit["messages"])
+    set_clock(monkeypatch, second)
+    child.restart()
+    child.adopt(0)
+    time.sleep(max(0, 3.1 - (time.monotonic() - used)))
+    assert child.permit(5)["messages"] == 1
+    child.settle(used=1)
+    assert child.permit(1)["limit"] == "3/hour"
+    assert [state["used"] for state in child.states() if state["limit"] == "3/hour"] == [3]
+
+
+@pytest.mark.skipif(not FAKETIME or SANITIZED or not IS_ROOT, reason="needs faketime, root, and a build without sanitizers")
+@pytest.mark.parametrize("clock", ["+0d", "+10d", "-9000d"], ids=["at once", "after ten days", "clock lost"])
+def test_the_monthly_limit_survives_a_reboot(limiter, tmp_path, monkeypatch, clock):
+    """Another boot's name and another wall clock; ten days are not thirty, and a clock without battery is no proof of time."""
+    child = limiter("5/month")
+    assert child.permit(3)["messages"] == 3
+    child.settle(used=3)
+    child.kill()
+    boot = tmp_path / "boot_id"
+    boot.write_text("01234567-89ab-cdef-0123-456789abcdef\n")
+    child.wrapper = ["unshare", "-m", "sh", "-ec", 'mount --bind "$0" /proc/sys/kernel/random/boot_id; exec "$@"', str(boot)]
+    set_clock(monkeypatch, clock)
+    child.restart()
+    child.adopt(0)
+    assert child.permit(9)["messages"] == 2
+    assert child.permit(1)["limit"] == "5/month"
+    child.settle(used=2)
+    child.kill()
+    boot.write_text("11111111-89ab-cdef-0123-456789abcdef\n")
+    set_clock(monkeypatch, "+41d")
+    child.restart()
+    child.adopt(0)
+    assert child.permit(9)["messages"] == (0 if clock == "-9000d" else 5)
