@@ -235,12 +235,25 @@ static void finish_report(struct scheduler *s, struct job *job, const struct msg
 		session_on_progress(s, session);
 }
 
+static const struct reply_rule *rule_for(const struct scheduler *s, const struct msg_report *m)
+{
+	return m->cause == FAILURE_REPLY ? react_find(s, m->server, m->code, m->dsn, m->text) : NULL;
+}
+
+/* Into the record, and to whoever asks; the acknowledgement goes with this turn. */
+static void note_report(struct scheduler *s, struct worker *w, struct job *job, const struct msg_report *m,
+			const struct reply_rule *rule)
+{
+	uint64_t wait_ms;
+	enum disposition d = judge(s, job, m, rule, &wait_ms);
+
+	ack(w, m, d, wait_ms);
+	event_attempt(s, job->record, m, d, wait_ms);
+}
+
 static void take_report(struct scheduler *s, struct worker *w, struct job *job, const struct msg_report *m)
 {
-	const struct reply_rule *rule =
-		m->cause == FAILURE_REPLY ? react_find(s, m->server, m->code, m->dsn, m->text) : NULL;
-	uint64_t wait_ms;
-	enum disposition d;
+	const struct reply_rule *rule = rule_for(s, m);
 
 	if (m->verdict == VERDICT_UNSENT) { /* the session's end will tell why */
 		ack(w, m, DISPOSITION_IGNORED, 0);
@@ -253,13 +266,25 @@ static void take_report(struct scheduler *s, struct worker *w, struct job *job, 
 	if (m->verdict == VERDICT_DELIVERED)
 		gate_on_delivered(s, m->server);
 	job->goes_again |= react_to_reply(s, rule, job->session, m->server, m->text);
-	d = judge(s, job, m, rule, &wait_ms);
-	ack(w, m, d, wait_ms);
-	event_attempt(s, job->record, m, d, wait_ms);
+	note_report(s, w, job, m, rule);
 	if (m->last)
 		finish_report(s, job, m);
 	else
 		job_write(s, job); /* it is acknowledged with this turn: the rest may come to our successor */
+}
+
+/*
+ * What an earlier server of the attempt said, repeated to us, the successor of the scheduler that was told: the other
+ * recipients have gone on meanwhile, and are in another worker's hands.
+ */
+static void take_repeated(struct scheduler *s, struct worker *w, struct job *job, const struct msg_report *m)
+{
+	if (m->verdict == VERDICT_UNSENT) {
+		ack(w, m, DISPOSITION_IGNORED, 0);
+		return;
+	}
+	note_report(s, w, job, m, rule_for(s, m));
+	job_write(s, job);
 }
 
 void outcome_on_report(struct scheduler *s, struct worker *w, const struct msg_report *m)
@@ -268,16 +293,18 @@ void outcome_on_report(struct scheduler *s, struct worker *w, const struct msg_r
 	struct msg_report known = *m;
 
 	acquit(w, m->queue_id, m->group);
-	if (job && job->session && job->session->worker != w) {
+	if (job && job->session && job->session->worker != w && w->state != WORKER_SYNCING) {
 		log_error("smtpout %u reports on a delivery that it was not given: ignored", w->index);
-		if (w->state == WORKER_UP) /* else it may repeat what an earlier scheduler gave it */
+		if (w->state == WORKER_UP)
 			proc_accuse(s->proc, SCHEDULER_PEER_WORKER + w->index, channel_peer(w->channel));
 		return;
 	}
 	known.server = session_server_at(s, m->server); /* the outcome counts, whatever became of the server */
 	if (!job)
 		job = job_recover(s, w, m->queue_id, m->group, known.server);
-	if (job)
+	if (job && job->session && job->session->worker != w)
+		take_repeated(s, w, job, &known);
+	else if (job)
 		take_report(s, w, job, &known);
 	else /* recorded before, the acknowledgement was lost */
 		ack(w, m, by_verdict(m), 0);

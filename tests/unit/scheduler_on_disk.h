@@ -66,6 +66,13 @@ static inline void open_journal(struct scheduler *s)
 	free(path);
 }
 
+static const size_t scheduler_tables[] = {
+	offsetof(struct scheduler, messages),      offsetof(struct scheduler, jobs),
+	offsetof(struct scheduler, sessions),      offsetof(struct scheduler, lanes),
+	offsetof(struct scheduler, sender_queues), offsetof(struct scheduler, purses),
+	offsetof(struct scheduler, targets),       offsetof(struct scheduler, asked),
+};
+
 static inline int setup_scheduler(void **state)
 {
 	const struct spool_owners owners = { (uid_t)-1, (gid_t)-1, (gid_t)-1, (gid_t)-1 };
@@ -82,7 +89,8 @@ static inline int setup_scheduler(void **state)
 	s->history = history_new(s->spool_fd, 86400000);
 	s->entries = entries_new();
 	domains_init(&s->domains, s->conf);
-	table_init(&s->messages);
+	for (size_t i = 0; i < ARRAY_LEN(scheduler_tables); i++)
+		table_init((struct table *)(void *)((char *)s + scheduler_tables[i]));
 	s->sweep_timer = loop_timer_new(s->loop, ignore, NULL);
 	s->refused_timer = loop_timer_new(s->loop, ignore, NULL);
 	assert_int_equal(pipe2(pickup_pipe, O_CLOEXEC | O_NONBLOCK), 0);
@@ -119,7 +127,8 @@ static inline int teardown_scheduler(void **state)
 	entries_free(&s->entries);
 	domains_release(&s->domains);
 	table_each(&s->messages, free_message, NULL);
-	table_release(&s->messages);
+	for (size_t i = 0; i < ARRAY_LEN(scheduler_tables); i++)
+		table_release((struct table *)(void *)((char *)s + scheduler_tables[i]));
 	free(s->server);
 	free(s->conf->server_by_key);
 	free(s->admitted);
