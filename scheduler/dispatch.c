@@ -400,24 +400,24 @@ static unsigned rcpts_max(const struct scheduler *s, entry_index i)
 	return grouping_rcpts_max(s, &d->plan, d->name);
 }
 
-static bool give_one(struct scheduler *s, struct lane *l, struct session *session)
+static void give_one(struct scheduler *s, struct lane *l, struct session *session)
 {
 	struct purse *purse = lane_next_purse(l);
 	entry_index i = lane_pop(s, l);
 	struct job *job = job_new(s, i);
 
 	if (!job)
-		return true;
+		return;
 	if (job_rcpt_count(job) > rcpts_max(s, i)) {
 		job_split(s, job);
-		return true;
+		return;
 	}
 	if (!permit_take(s, purse, job, job_rcpt_count(job))) {
-		job_give_back(s, job, l);
-		return false;
+		job_give_back(s, job,
+			      l); /* too few for this one: has_permit() finds it so, it sleeps until there are more */
+		return;
 	}
 	session_deliver(s, session, job);
-	return true;
 }
 
 /* Puts to sleep what has no permit. False: nothing else is left. */
@@ -446,8 +446,9 @@ static void pump(struct scheduler *s, struct lane *l)
 		/* A busy session will do only when no more connections may be opened. */
 		if ((!session || session->in_flight > 0) && open_one(s, l))
 			session = session_choose(s, l);
-		if (!session || l->state == LANE_DOWN || !give_one(s, l, session))
+		if (!session || l->state == LANE_DOWN)
 			break;
+		give_one(s, l, session);
 	}
 	if (l->state == LANE_DOWN && l->ready_count > 0)
 		lane_mark_dirty(s, l);

@@ -77,6 +77,18 @@ route "slow" {{ sender = {{ "news@here.example" }} servers = {{ "out" }} limits 
     assert server.count() == 9
 
 
+def test_one_recipient_then_two(mta, sink):
+    """A permit that was too small for its delivery left it awake with nobody to call it: until the idle connection ended."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "1000/hour" }'))
+    for i in range(4):
+        mta.drop(message(i, rcpts(1 + i % 2)))
+        row = server.wait(i + 1)[i]
+        mta.wait_empty()
+    assert len({row["session"] for row in server.ledger()}) == 1, "it waited until the connection was closed"
+    assert row["session"] == server.ledger()[0]["session"]
+
+
 def test_bounces_have_no_sender_to_count(mta, sink):
     """Null-sender mail was counted and stalled the server."""
     server = sink()
