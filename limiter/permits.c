@@ -389,10 +389,13 @@ unsigned permits_find(struct permits *p, int64_t now, const struct correction *c
 		      unsigned index[PERMITS_LIMITS_MAX])
 {
 	struct moment t = ledger_moment(p->ledger, now);
-	struct account *a = *account = ledger_find(p->ledger, c->scope);
+	struct account *a = ledger_find(p->ledger, c->scope);
 	struct account_limit *full = a && c->kind == CORRECT_FULL ? nearest(a, t, c->window_ms) : NULL;
 	unsigned count = 0;
 
+	if (a && a->is_sender)
+		a = ledger_get_sender(p->ledger, c->scope, t); /* it may have been about to be forgotten */
+	*account = a;
 	if (!a || (c->kind == CORRECT_SET && c->limit.len == 0))
 		return 0;
 	for (unsigned i = 0; i < a->limit_count && count < PERMITS_LIMITS_MAX; i++)
