@@ -84,6 +84,7 @@ def outcome(mta, sinks, count):
 
 @pytest.mark.parametrize("victim", WORKERS)
 def test_kill_process(mta, sink, zone, victim):
+    """RE09, CR05 to CR08: a process is gone at any moment, as after an OOM kill."""
     mta.allow = [r"signal 9"]
     sinks = prepare(mta, sink, zone)
     mta.start()

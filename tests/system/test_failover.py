@@ -310,6 +310,7 @@ class Switch:
 @pytest.mark.parametrize("how", [greets("421 4.3.2 not now"), hangs_up_at("MAIL"), answers(mail="421 4.3.2 closing")],
                          ids=["banner", "lost", "421"])
 def test_a_dead_primary_costs_a_probe_not_one_per_message(mta, server, how):
+    """RE14: no attempt of every message is burned."""
     first, second = server(how), server()
     mta.start(relay("first", first) + relay("second", second))
     for i in range(4):                          # what it takes to know: one by one, as mail comes

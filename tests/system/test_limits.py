@@ -145,6 +145,7 @@ def test_zero_means_none_and_never(limiter):
 
 
 def test_reply_lost_same_request_same_permit(limiter):
+    """CR13: granted once, said as often as asked."""
     child = limiter("10/hour")
     for _ in range(3):
         child.ask(4, request=77)
@@ -186,6 +187,7 @@ def test_new_scheduler_may_speak_before_master_tells_of_it(limiter):
 
 @pytest.mark.parametrize("damage", ["records.db deleted", "logs deleted", "records.db garbage", "log torn"])
 def test_damaged_counters_grant_nothing_and_say_so(limiter, tmp_path, damage):
+    """CR14 to CR17: torn, garbage, or gone: closed until an operator has spoken."""
     child = limiter("10/hour")
     assert child.permit(6)["messages"] == 6
     child.kill()
@@ -313,6 +315,7 @@ def test_in_its_jail(limiter, tmp_path):
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root: a small file system has to be mounted")
 def test_full_disk_grants_nothing_until_there_is_room(limiter, tmp_path):
+    """RE02: what cannot be written down is not granted."""
     counters = tmp_path / "spool/db/limits"
     mount = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size=12m none {counters}; exec "$@"', "sh"]
     child = limiter("1000000/day", wrapper=mount)

@@ -64,6 +64,7 @@ def test_killed_child_is_back_at_once(mta):
 
 
 def test_crash_loop_is_slowed_down_and_hurts_nobody(mta):
+    """CR21: a child that always dies is started more and more rarely."""
     mta.start(CONF)
     others = {n: p["pid"] for n, p in wait_up(mta).items() if n != "pickup"}
     for death in range(4):

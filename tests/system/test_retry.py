@@ -214,7 +214,7 @@ def test_mixed_outcomes_one_report(mta, server):
 
 @pytest.mark.parametrize("victim", ["scheduler", "smtpout"])
 def test_mixed_outcomes_survive_a_death(mta, server, victim):
-    """A recipient refused before the final dot was reported and acknowledged: it is named once all the same."""
+    """CR05, CR09: A recipient refused before the final dot was reported and acknowledged: it is named once all the same."""
     def script(s):
         s.say("220 fake.example ESMTP")
         s.serve(rcpt=lambda a: "550 5.1.1 no such user" if "never" in a else None, data=lambda: s.pause(0.7))

@@ -937,7 +937,7 @@ def test_both_killed_between_dot_and_reply_are_said_to_be_repeated(mta, server):
 @pytest.mark.parametrize("reply", ["250 ok", "450 4.2.0 later", "550 5.7.1 no policy"])
 @pytest.mark.parametrize("change", ["reordered", "removed"])
 def test_reload_while_a_message_waits_for_the_reply_to_its_dot(mta, server, change, reply):
-    """The worker that drains counts servers as the old configuration does: its outcomes must not become another's."""
+    """CR24: The worker that drains counts servers as the old configuration does: its outcomes must not become another's."""
     gate = threading.Event()
 
     def slow(s):

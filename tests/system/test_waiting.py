@@ -1,4 +1,4 @@
-"""A long queue costs next to nothing while it waits. (`make bench` does the same with 100,000.)"""
+"""RE10: a long queue costs next to nothing while it waits. (`make bench` does the same with 100,000.)"""
 import measure
 import pytest
 from harness import SANITIZED, SLOW, wait_until

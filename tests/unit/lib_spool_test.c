@@ -31,6 +31,7 @@ static void ids_grow_and_come_back_from_text(void **state UNUSED)
 	}
 }
 
+/* CK08: two of one microsecond, too. */
 static void an_id_follows_the_largest_when_the_clock_went_back(void **state UNUSED)
 {
 	uint64_t future = (clock_wall_us() + 3600u * 1000000u) << 12;
