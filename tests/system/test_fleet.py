@@ -54,6 +54,31 @@ def test_one_counter_for_all(make_mta, sink, redis):
     assert keys and all(int(store.command("-n", 3, "pttl", key)) > 0 for key in keys)
 
 
+def test_every_scope_is_shared(make_mta, sink, redis):
+    """A sender's limit, the fleet's own, and a server's in recipients, all at once."""
+    store, server = redis(), sink()
+    hosts = [make_mta() for _ in range(2)]
+    for host in hosts:
+        host.start(store.option('limits = { "100/hour" } limit-per-sender = { "3/hour" }')
+                   + server.relay("out", 'limits = { "9/hour recipients" }'))
+
+    def drop(host, sender, name, rcpts=1):
+        to = ", ".join(f"b{i}@there.example" for i in range(rcpts))
+        host.drop(f"From: {sender}@here.example\nTo: {to}\nMessage-ID: <{name}@here.example>\n\nhello\n")
+
+    for i in range(4):
+        drop(hosts[i % 2], "x", f"x{i}")
+    server.wait(3)
+    wait_until(lambda: any(host.grep("mail waits for limit 3/hour of sender x@here.example") for host in hosts))
+    drop(hosts[0], "y", "y1", 4)
+    server.wait(4)
+    drop(hosts[1], "y", "y2", 4)
+    hosts[1].wait_log("mail waits for limit 9/hour recipients")
+    wait_until(lambda: {(line["scope"], line["used"]) for line in hosts[1].json("limits")} >= {
+        ("instance", 4), ("server", 7), ("sender", 3)})
+    assert server.count() == 4
+
+
 @pytest.mark.parametrize("down", ["hold", "share"])
 def test_no_span_is_over_while_hosts_and_store_are_killed(make_mta, sink, redis, down):
     """Counted where mail arrives. The store comes back with all it knew, or with nothing."""
