@@ -223,6 +223,10 @@ void permit_format_server(struct buf *out, struct scheduler *s, unsigned server)
 
 void permit_format(struct buf *out, const struct purse *p)
 {
+	if (p->blocked_limit[0] < '0' || p->blocked_limit[0] > '9') { /* no limit, but why none can be kept */
+		buf_printf(out, "the limits: %s", p->blocked_limit);
+		return;
+	}
 	buf_printf(out, "limit %s of ", p->blocked_limit);
 	permit_format_scope(out, slice_of(p->blocked_scope));
 	buf_put_str(out, " until ");

@@ -39,6 +39,10 @@ def settled(mta):
     return mta.json("limits")[0]
 
 
+def waits(mta, what):
+    return what in mta.postern("queue").stdout
+
+
 def test_one_counter_for_all(make_mta, sink, redis):
     store, server = redis(), sink()
     hosts = [make_mta() for _ in range(3)]
@@ -69,11 +73,11 @@ def test_every_scope_is_shared(make_mta, sink, redis):
     for i in range(4):
         drop(hosts[i % 2], "x", f"x{i}")
     server.wait(3)
-    wait_until(lambda: any(host.grep("mail waits for limit 3/hour of sender x@here.example") for host in hosts))
+    wait_until(lambda: any(waits(host, "limit 3/hour of sender x@here.example") for host in hosts))
     drop(hosts[0], "y", "y1", 4)
     server.wait(4)
     drop(hosts[1], "y", "y2", 4)
-    hosts[1].wait_log("mail waits for limit 9/hour recipients")
+    wait_until(lambda: waits(hosts[1], "limit 9/hour recipients of out"))
     wait_until(lambda: {(line["scope"], line["used"]) for line in hosts[1].json("limits")} >= {
         ("instance", 4), ("server", 7), ("sender", 3)})
     assert server.count() == 4
@@ -134,7 +138,7 @@ def test_down_is_said_once_and_hold_holds(mta, sink, redis):
     mta.wait_log("limits-store .* is away")
     for i in range(2, 6):
         mta.drop(message(i))
-    wait_until(lambda: any("limits-store is away" in line for line in mta.postern("queue").stdout.splitlines()))
+    wait_until(lambda: waits(mta, "the limits: limits-store is away"))
     assert "is away" in mta.status()["limits_store"]
     assert "is away" in mta.postern("status").stdout
     refused = mta.postern("limits", "reset", "out", "--why", "a test")
@@ -165,7 +169,7 @@ def test_share_goes_on_with_the_lease_and_no_further(mta, sink, redis):
     mta.wait_log("limits-store .* is away")
     mta.drop_many(leased + 50, lambda i: message(sent + i))
     server.wait(sent + leased)
-    wait_until(lambda: any("limits-store is away" in line for line in mta.postern("queue").stdout.splitlines()))
+    wait_until(lambda: waits(mta, "the limits: limits-store is away"))
     assert server.count() <= sent + leased
     store.signal(signal.SIGCONT)
     server.wait(sent + leased + 50)
@@ -182,7 +186,7 @@ def test_set_and_reset_are_for_all(make_mta, sink, redis):
     done = hosts[1].postern("limits", "set", "out", "5/hour", "5", "--why", "others use it, too", check=True)
     assert "1 had been used" in done.stdout
     hosts[0].drop(message("second"))
-    hosts[0].wait_log("mail waits for limit 5/hour")
+    wait_until(lambda: waits(hosts[0], "limit 5/hour of out"))
     assert settled(hosts[0])["used"] == settled(hosts[1])["used"] == 5
     hosts[1].postern("limits", "reset", "out", "--why", "the provider lifted it", check=True)
     server.wait(2)      # at once, not in an hour
