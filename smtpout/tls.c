@@ -166,7 +166,8 @@ static enum io_result judge(struct tls_conn *c, int rc, int saved_errno)
 	c->wants_write = why == SSL_ERROR_WANT_WRITE;
 	if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
 		return IO_AGAIN;
-	c->is_broken = why != SSL_ERROR_ZERO_RETURN;
+	/* After an alert OpenSSL says of all that follows: closed in good order. */
+	c->is_broken |= why != SSL_ERROR_ZERO_RETURN;
 	if (!c->is_up)
 		forget(c);
 	if (why == SSL_ERROR_ZERO_RETURN || (why == SSL_ERROR_SYSCALL && code == 0 && saved_errno == 0))
@@ -201,6 +202,8 @@ enum io_result tls_read(struct tls_conn *c, char *bytes, size_t max, size_t *don
 {
 	int rc;
 
+	if (c->is_broken && c->error[0])
+		return IO_FAILED; /* as tls_has_input() or tls_write() has found out */
 	ERR_clear_error();
 	errno = 0;
 	rc = SSL_read_ex(c->ssl, bytes, max, done);
@@ -223,10 +226,15 @@ enum io_result tls_write(struct tls_conn *c, const char *bytes, size_t len, size
 bool tls_has_input(struct tls_conn *c)
 {
 	char byte;
-	bool is_there = SSL_peek(c->ssl, &byte, 1) == 1;
+	int rc;
 
-	ERR_clear_error(); /* what is wrong is still so when somebody reads */
-	return is_there;
+	ERR_clear_error();
+	errno = 0;
+	rc = SSL_peek(c->ssl, &byte, 1);
+	if (rc == 1)
+		return true;
+	(void)judge(c, rc, errno); /* an alert is read but once: tls_read() tells of it */
+	return false;
 }
 
 bool tls_wants_write(const struct tls_conn *c)
