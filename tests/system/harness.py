@@ -214,6 +214,7 @@ class Instance:
         env = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TZ", "LD_PRELOAD")}
         if SANITIZED:
             env["ASAN_OPTIONS"] = "abort_on_error=0:exitcode=70:detect_leaks=1"
+            env["LSAN_OPTIONS"] = f"suppressions={ROOT}/tests/lsan.suppressions:print_suppressions=0"
             env["UBSAN_OPTIONS"] = "print_stacktrace=1"
         env.update(self.env)
         env.update(more)
