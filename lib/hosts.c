@@ -1,14 +1,14 @@
 /* hosts.c - encoding of host lists.
  *
- * count u8; per host: preference u16, flags u8 (1: secure, 2: TLSA records of no use, 4: TLSA records), name u8 +
- * bytes, address count u8; per address: family u8 (4 or 6), 4 or 16 bytes; with flag 4: base u8 + bytes (none: the
- * name), bytes u16 of records: usage u8, selector u8, matching u8, data u16 + bytes. Big-endian.
+ * count u8; per host: preference u16, flags u8 (1: secure, 2: TLSA records of no use, 4: TLSA records, 8: MTA-STS),
+ * name u8 + bytes, address count u8; per address: family u8 (4 or 6), 4 or 16 bytes; with flag 4: base u8 + bytes
+ * (none: the name), bytes u16 of records: usage u8, selector u8, matching u8, data u16 + bytes. Big-endian.
  */
 #include "lib/hosts.h"
 #include "lib/text.h"
 #include <arpa/inet.h>
 
-enum { HOST_SECURE = 1, HOST_TLSA_UNUSABLE = 2, HOST_TLSA = 4, HOST_FLAGS = 7 };
+enum { HOST_SECURE = 1, HOST_TLSA_UNUSABLE = 2, HOST_TLSA = 4, HOST_STS = 8, HOST_FLAGS = 15 };
 
 static unsigned address_len(const struct host_address *a)
 {
@@ -79,7 +79,7 @@ struct slice hosts_tlsa(const struct hosts *hosts, const struct host *host)
 
 static unsigned flags_of(const struct host *h)
 {
-	unsigned flags = h->is_secure ? HOST_SECURE : 0;
+	unsigned flags = (h->is_secure ? HOST_SECURE : 0) | (h->is_sts ? HOST_STS : 0);
 
 	if (h->dane == HOST_DANE_UNUSABLE)
 		flags |= HOST_TLSA_UNUSABLE;
@@ -231,6 +231,7 @@ static void take_host(struct cursor *c, struct hosts *hosts, struct host *h)
 	h->preference = (uint16_t)take_u16(c);
 	flags = take_u8(c);
 	h->is_secure = flags & HOST_SECURE;
+	h->is_sts = flags & HOST_STS;
 	h->dane = flags & HOST_TLSA            ? HOST_DANE_USABLE
 		  : flags & HOST_TLSA_UNUSABLE ? HOST_DANE_UNUSABLE
 					       : HOST_DANE_NONE;

@@ -27,6 +27,7 @@ struct host_address {
 struct host {
 	uint16_t preference; /* RFC 5321 5.1; equal ones were shuffled by the resolver */
 	bool is_secure;      /* MX and address answers were DNSSEC-validated */
+	bool is_sts;         /* an MTA-STS policy in force asks for a verified certificate, RFC 8461 */
 	char name[256];      /* no trailing dot; for a literal "[192.0.2.1]" the text with brackets */
 	uint8_t address_count;
 	struct host_address address[HOST_ADDRESSES_MAX];
@@ -66,10 +67,10 @@ void host_address_format(struct buf *out, const struct host_address *a);
 /* Fills a sockaddr; returns its length. */
 unsigned host_address_sockaddr(const struct host_address *a, uint16_t port, struct sockaddr_storage *out);
 /*
- * Identity of a site: hash over the sorted, lower-cased host names (the MX set), each with what DNSSEC says about it;
- * order does not matter. A connection may serve all domains of a site, so a domain whose own MX records are not signed
- * must not lend its unauthenticated one to a domain whose are. Seeded (text_hash): attackers cannot choose names that
- * share a lane with another site; never stored.
+ * Identity of a site: hash over the sorted, lower-cased host names (the MX set), each with what DNSSEC and MTA-STS say
+ * about it; order does not matter. A connection may serve all domains of a site, so a domain whose own MX records are
+ * not signed must not lend its unauthenticated one to a domain whose are. Seeded (text_hash): attackers cannot choose
+ * names that share a lane with another site; never stored.
  */
 uint64_t hosts_site_hash(const struct hosts *hosts);
 #endif

@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <strings.h>
 #include <unistd.h>
 
 enum { AUTHORITIES_MAX = 16 << 20, HEADERS_MAX = 64 << 10, POLL_MS = 1000 };
@@ -154,22 +155,23 @@ static struct curl_slist *pin_addresses(const struct https_place *place, const s
 
 #define SET(h, option, value) (curl_easy_setopt((h)->easy, option, value) == CURLE_OK)
 
-static bool set_up(struct https *h, const struct https_post *post, bool is_clear, struct curl_slist *pinned,
+static bool set_up(struct https *h, const struct https_question *q, bool is_clear, struct curl_slist *pinned,
 		   struct curl_slist *headers)
 {
 	struct curl_blob authorities = { h->authorities.ptr, h->authorities.len, CURL_BLOB_NOCOPY };
 
-	return SET(h, CURLOPT_URL, post->url) && SET(h, CURLOPT_RESOLVE, pinned) && SET(h, CURLOPT_PROXY, "") &&
+	return SET(h, CURLOPT_URL, q->url) && SET(h, CURLOPT_RESOLVE, pinned) && SET(h, CURLOPT_PROXY, "") &&
 	       SET(h, CURLOPT_PROTOCOLS_STR, is_clear ? "http" : "https") && SET(h, CURLOPT_FOLLOWLOCATION, 0L) &&
 	       SET(h, CURLOPT_SSL_VERIFYPEER, 1L) && SET(h, CURLOPT_SSL_VERIFYHOST, 2L) &&
 	       SET(h, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) && SET(h, CURLOPT_CAINFO_BLOB, &authorities) &&
 	       SET(h, CURLOPT_CAPATH, NULL) && SET(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) &&
-	       SET(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->form.len) &&
-	       SET(h, CURLOPT_POSTFIELDS, post->form.ptr) && SET(h, CURLOPT_HTTPHEADER, headers) &&
-	       SET(h, CURLOPT_USERAGENT, "Postern/" POSTERN_VERSION) && SET(h, CURLOPT_NOSIGNAL, 1L) &&
-	       SET(h, CURLOPT_TIMEOUT_MS, (long)post->deadline_ms) && SET(h, CURLOPT_HEADERFUNCTION, on_header) &&
-	       SET(h, CURLOPT_HEADERDATA, h) && SET(h, CURLOPT_WRITEFUNCTION, on_body) &&
-	       SET(h, CURLOPT_WRITEDATA, h) && curl_multi_add_handle(h->multi, h->easy) == CURLM_OK;
+	       (!q->form.ptr || (SET(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->form.len) &&
+				 SET(h, CURLOPT_POSTFIELDS, q->form.ptr))) &&
+	       SET(h, CURLOPT_HTTPHEADER, headers) && SET(h, CURLOPT_USERAGENT, "Postern/" POSTERN_VERSION) &&
+	       SET(h, CURLOPT_NOSIGNAL, 1L) && SET(h, CURLOPT_TIMEOUT_MS, (long)q->deadline_ms) &&
+	       SET(h, CURLOPT_HEADERFUNCTION, on_header) && SET(h, CURLOPT_HEADERDATA, h) &&
+	       SET(h, CURLOPT_WRITEFUNCTION, on_body) && SET(h, CURLOPT_WRITEDATA, h) &&
+	       curl_multi_add_handle(h->multi, h->easy) == CURLM_OK;
 }
 
 static CURLcode perform(struct https *h)
@@ -197,28 +199,51 @@ static char *describe(const struct https *h, CURLcode code, const char *detail)
 	return xstrdup(*detail ? detail : curl_easy_strerror(code));
 }
 
-bool https_send(struct https *h, const struct https_post *post, unsigned *status, struct buf *answer, char **why)
+static struct curl_slist *accept_header(const struct https_question *q)
+{
+	char *text = xasprintf("Accept: %s", q->media_type);
+	struct curl_slist *list = curl_slist_append(NULL, text);
+
+	free(text);
+	return list;
+}
+
+/* Parameters behind the type, such as a charset, do not matter. */
+static bool is_of_type(const struct https *h, const char *wanted)
+{
+	size_t len = strlen(wanted);
+	char *type = NULL;
+
+	return curl_easy_getinfo(h->easy, CURLINFO_CONTENT_TYPE, &type) == CURLE_OK && type &&
+	       strncasecmp(type, wanted, len) == 0 && (type[len] == '\0' || strchr("; \t", type[len]));
+}
+
+bool https_send(struct https *h, const struct https_question *q, unsigned *status, struct buf *answer, char **why)
 {
 	char detail[CURL_ERROR_SIZE] = "";
 	struct https_place place;
-	struct curl_slist *pinned = https_place(post->url, &place) ? pin_addresses(&place, post->resolved) : NULL;
-	struct curl_slist *headers = curl_slist_append(NULL, "Accept: application/json");
+	struct curl_slist *pinned = https_place(q->url, &place) ? pin_addresses(&place, q->resolved) : NULL;
+	struct curl_slist *headers = accept_header(q);
 	CURLcode code = CURLE_FAILED_INIT;
 	long response = 0;
 
 	h->answer = answer;
-	h->answer_max = answer->len + post->answer_max;
+	h->answer_max = answer->len + q->answer_max;
 	h->header_bytes = 0;
 	h->is_too_large = false;
 	if (!pinned) {
 		*why = xstrdup("it is not on this host, and the URL is not https");
 	} else {
-		if (SET(h, CURLOPT_ERRORBUFFER, detail) && set_up(h, post, place.is_clear, pinned, headers))
+		if (SET(h, CURLOPT_ERRORBUFFER, detail) && set_up(h, q, place.is_clear, pinned, headers))
 			code = perform(h);
 		if (code == CURLE_OK)
 			(void)curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &response);
 		else
 			*why = describe(h, code, detail);
+		if (q->is_strict && code == CURLE_OK && response == 200 && !is_of_type(h, q->media_type)) {
+			*why = xasprintf("its answer is not %s", q->media_type);
+			code = CURLE_WEIRD_SERVER_REPLY;
+		}
 		(void)curl_multi_remove_handle(h->multi, h->easy);
 		curl_easy_reset(h->easy);
 	}

@@ -31,7 +31,8 @@ enum resolve_status {
 	RESOLVE_TEMPORARY, /* no answer, SERVFAIL, bogus: defer */
 	RESOLVE_NO_DOMAIN, /* NXDOMAIN, or neither MX nor address: permanent */
 	RESOLVE_NULL_MX,   /* RFC 7505: permanent, 5.1.10 */
-	RESOLVE_DENIED     /* every address is in deny-addresses: permanent, 5.4.6 */
+	RESOLVE_DENIED,    /* every address is in deny-addresses: permanent, 5.4.6 */
+	RESOLVE_POLICY     /* the domain's MTA-STS policy allows none of its hosts: defer, 4.7.5 */
 };
 
 /* Where a session or a transaction failed. */

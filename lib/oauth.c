@@ -88,7 +88,7 @@ static void put_form(struct buf *form, const struct oauth_ask *ask)
 		put_field(form, "client_secret", ask->client_secret);
 }
 
-static void put_number(struct buf *out, const char *name, uint64_t value)
+void oauth_put_number(struct buf *out, const char *name, uint64_t value)
 {
 	char text[24];
 
@@ -96,23 +96,27 @@ static void put_number(struct buf *out, const char *name, uint64_t value)
 	oauth_put_record(out, name, slice_of(text));
 }
 
+void oauth_put_dns(struct buf *out, const struct conf *c)
+{
+	oauth_put_number(out, "dns-timeout", c->dns.timeout_ms);
+	for (unsigned i = 0; i < c->dns.servers.count; i++)
+		oauth_put_record(out, "dns-server", slice_of(c->dns.servers.item[i]));
+	if (c->dns.trust_anchor_file)
+		oauth_put_record(out, "trust-anchor", slice_of(c->dns.trust_anchor_file));
+}
+
 void oauth_put_request(struct buf *out, const struct oauth_ask *ask)
 {
-	const struct conf *c = ask->conf;
 	const struct conf_oauth2 *o = &ask->server->oauth2;
 	struct buf form;
 
 	buf_init(&form, OAUTH_RECORDS_MAX);
 	put_form(&form, ask);
-	put_number(out, "kind", ask->kind);
+	oauth_put_number(out, "kind", ask->kind);
 	oauth_put_record(out, "url", slice_of(ask->kind == OAUTH_DEVICE ? o->device_url : o->token_url));
 	oauth_put_record(out, "form", buf_slice(&form));
-	put_number(out, "deadline", oauth_deadline_ms(ask->server));
-	put_number(out, "dns-timeout", c->dns.timeout_ms);
-	for (unsigned i = 0; i < c->dns.servers.count; i++)
-		oauth_put_record(out, "dns-server", slice_of(c->dns.servers.item[i]));
-	if (c->dns.trust_anchor_file)
-		oauth_put_record(out, "trust-anchor", slice_of(c->dns.trust_anchor_file));
+	oauth_put_number(out, "deadline", oauth_deadline_ms(ask->server));
+	oauth_put_dns(out, ask->conf);
 	if (ask->token)
 		oauth_put_record(out, "secret", slice_of(ask->token));
 	if (ask->client_secret)

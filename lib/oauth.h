@@ -29,6 +29,9 @@ struct oauth_ask {
 
 /* How long a request may take in all, in milliseconds. */
 uint64_t oauth_deadline_ms(const struct conf_server *s);
+/* Where and how to ask DNS: for a request that is not about tokens, too (master/policies.h). */
+void oauth_put_dns(struct buf *out, const struct conf *c);
+void oauth_put_number(struct buf *out, const char *name, uint64_t number);
 void oauth_put_request(struct buf *out, const struct oauth_ask *ask);
 
 void oauth_put_record(struct buf *out, const char *name, struct slice value);

@@ -5,14 +5,14 @@
  *             pipes, starts resolver, limiter, smtpout (one or more), scheduler and pickup, and keeps them running.
  * Runs as:    root, with the capabilities listed below; or any user, and then the whole instance runs as that user.
  * Reads:      the configuration file and the password files it names; run/. Never mail, never the network.
- * Starts:     besides those, libexec/postern/token for each access token that is to be fetched.
+ * Starts:     besides those, libexec/postern/token for each access token and MTA-STS policy that is to be fetched.
  * Writes:     refresh tokens that the token server exchanges, in the files that the configuration names; run/master.pid
- * and run/lock (locks), run/status.json, run/control (a socket that the scheduler serves). Messages:   READY and PONG
- * from a child; PING, PEER and DRAIN to it (lib/msg.def). TOKEN_TAKEN from a smtpout, LOGIN_REFUSED from the scheduler;
- * NEW_TOKEN and NEW_SECRETS to them. What else comes is ignored. Signals:    SIGTERM, SIGINT: stop, transactions under
- * way end first; a second one hurries. SIGHUP: reload. Exit:       0 stopped; 64 usage; 69 another master runs here; 71
- * the system refuses something; 78 configuration. Limits:     64 workers; restarts wait 1 s doubling to 60 s for what
- * keeps dying (service.h).
+ * and run/lock (locks), run/status.json, run/mta-sts, run/control (a socket that the scheduler serves). Messages: READY
+ * and PONG from a child; PING, PEER and DRAIN to it (lib/msg.def). TOKEN_TAKEN from a smtpout, LOGIN_REFUSED from the
+ * scheduler; NEW_TOKEN and NEW_SECRETS to them. What else comes is ignored. Signals:    SIGTERM, SIGINT: stop,
+ * transactions under way end first; a second one hurries. SIGHUP: reload. Exit:       0 stopped; 64 usage; 69 another
+ * master runs here; 71 the system refuses something; 78 configuration. Limits:     64 workers; restarts wait 1 s
+ * doubling to 60 s for what keeps dying (service.h).
  */
 #include "lib/conf.h"
 #include "lib/jail.h"
@@ -22,6 +22,7 @@
 #include "master/control.h"
 #include "master/heartbeat.h"
 #include "master/notify.h"
+#include "master/policies.h"
 #include "master/reload.h"
 #include "master/secrets.h"
 #include "master/status.h"
@@ -232,6 +233,7 @@ static void run(struct master *m)
 		loop_on_signal(m->loop, SIGNALS[i], on_signal, m);
 	loop_on_turn(m->loop, on_turn, NULL);
 	heartbeat_start(m);
+	m->policies = policies_new(m);
 	m->secrets = secrets_new(m);
 	m->tokens = tokens_new(m, on_tokens_ready, m);
 	loop_run(m->loop);
@@ -242,6 +244,7 @@ static void release(struct master *m)
 	log_flush();
 	secrets_free(&m->secrets);
 	tokens_free(&m->tokens);
+	policies_free(&m->policies);
 	if (m->loop)
 		supervisor_close(m);
 	loop_free(&m->loop);

@@ -4,7 +4,7 @@
 #include "lib/buf.h"
 #include "lib/conf.h"
 
-enum { SNAPSHOT_SECRETS_MAX = 1 << 20 };
+enum { SNAPSHOT_SECRETS_MAX = 1 << 20, SNAPSHOT_POLICIES_MAX = 32 << 20 };
 
 /*
  * A new memfd holding `bytes`, at offset 0, sealed against every change: one for each reader, since they share nothing

@@ -2,6 +2,7 @@
 #include "master/supervisor.h"
 #include "master/heartbeat.h"
 #include "master/notify.h"
+#include "master/policies.h"
 #include "master/snapshot.h"
 #include "master/status.h"
 #include "master/stop.h"
@@ -114,6 +115,18 @@ static void give_peers(struct spawn *s, const struct child *c)
 	}
 }
 
+static int snapshot_of_policies(const struct master *m)
+{
+	struct buf lines;
+	int fd;
+
+	buf_init(&lines, SNAPSHOT_POLICIES_MAX);
+	policies_collect(m->policies, &lines);
+	fd = snapshot_create("postern.policies", buf_slice(&lines));
+	buf_release(&lines);
+	return fd;
+}
+
 /* The extra descriptor of a role. *owned: to be closed here once the child has it. */
 static int extra_of(const struct child *c, bool *owned)
 {
@@ -121,9 +134,11 @@ static int extra_of(const struct child *c, bool *owned)
 	struct buf secrets;
 	int fd;
 
-	*owned = c->service.role == ROLE_SMTPOUT;
+	*owned = c->service.role == ROLE_SMTPOUT || c->service.role == ROLE_RESOLVER;
 	if (c->service.role == ROLE_SCHEDULER)
 		return m->control_fd;
+	if (c->service.role == ROLE_RESOLVER)
+		return snapshot_of_policies(m);
 	if (c->service.role != ROLE_SMTPOUT)
 		return -1;
 	buf_init(&secrets, SNAPSHOT_SECRETS_MAX);
@@ -387,6 +402,7 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 	struct msg_pong pong;
 	struct msg_token_taken taken;
 	struct msg_login_refused refused;
+	struct msg_policy_ask policy;
 	struct msg_offender offender;
 
 	if (head->from_generation != c->service.generation)
@@ -414,6 +430,9 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 			return false;
 		tokens_note_refusal(c->master->tokens, refused.server);
 		return true;
+	case MSG_POLICY_ASK:
+		return c->service.role == ROLE_RESOLVER && msg_decode_policy_ask(p, &policy) &&
+		       policies_ask(c->master->policies, &policy);
 	case MSG_OFFENDER:
 		if (!msg_decode_offender(p, &offender))
 			return false;

@@ -13,6 +13,7 @@
 enum { SUPERVISOR_CHILDREN_MAX = 4 + PROC_WORKERS_MAX };
 
 struct master;
+struct policies;
 struct secrets;
 struct tokens;
 
@@ -44,6 +45,7 @@ struct master {
 	struct loop_timer *heartbeat, *hurry;
 	struct secrets *secrets;
 	struct tokens *tokens;
+	struct policies *policies;
 	uint32_t beat;
 	unsigned heartbeat_ms;
 	unsigned reloads, refused_reloads;

@@ -30,7 +30,7 @@ static struct host_tlsa record_of(const struct wire_answer *a, unsigned index)
 	const struct wire_record *r = &a->record[index];
 
 	return (struct host_tlsa){
-		r->usage, r->selector, r->matching, { (const char *)a->tlsa + r->data_at, r->data_len }
+		r->usage, r->selector, r->matching, { (const char *)a->data + r->data_at, r->data_len }
 	};
 }
 

@@ -5,6 +5,7 @@
 #include "lib/text.h"
 #include "resolver/doubt.h"
 #include "resolver/mx.h"
+#include "resolver/policy.h"
 #include <sys/queue.h>
 #include <sys/random.h>
 
@@ -30,6 +31,8 @@ struct work {
 	struct mx_search search;
 	struct question question[MX_QUESTIONS_MAX];
 	struct loop_timer *pause;
+	struct policy_check *check; /* NULL: nothing to wait for */
+	bool is_searched;           /* the hosts are known, and the policy is waited for */
 };
 
 struct lookup {
@@ -55,6 +58,7 @@ struct lookups {
 	const struct conf *conf;
 	struct dns *dns;
 	const struct host_file *file;
+	struct policy_cache *policies;
 	struct channel *channel;
 	LIST_HEAD(lookup_bucket, lookup) buckets[BUCKETS];
 	struct lookup_list waiting, active, finished;
@@ -134,6 +138,7 @@ static void free_work(struct lookup *l)
 		return;
 	for (unsigned i = 0; i < MX_QUESTIONS_MAX; i++)
 		dns_cancel(&l->work->question[i].query);
+	policy_check_cancel(&l->work->check);
 	loop_timer_free(&l->work->pause);
 	free(l->work);
 	l->work = NULL;
@@ -223,6 +228,24 @@ static bool is_doubted(const struct lookup *l, const struct mx_search *s)
 	       doubt_is_on(&l->all->doubt, dns_found_count(l->all->dns));
 }
 
+/* What the domain's MTA-STS policy leaves of the hosts. */
+static void heed_policy(struct lookup *l, struct hosts *hosts)
+{
+	const struct conf *conf = l->all->conf;
+	uint32_t ttl_s = policy_cache_ttl_s(l->all->policies, l->name);
+	struct sts_policy policy;
+	char text[MX_TEXT_MAX + 1];
+
+	if (!policy_is_wanted(conf, &conf->server[l->server], l->name, hosts))
+		return;
+	if (ttl_s < l->ttl_s)
+		l->ttl_s = ttl_s < MX_TTL_MIN_S ? MX_TTL_MIN_S : ttl_s;
+	if (!policy_cache_find(l->all->policies, l->name, &policy) || policy_apply(&policy, hosts))
+		return;
+	snprintf(text, sizeof(text), "the MTA-STS policy of %.120s names none of its MX hosts", l->name);
+	set_result(l, RESOLVE_POLICY, MX_TTL_MIN_S, text);
+}
+
 static void take_search(struct lookup *l, const struct mx_search *s)
 {
 	char text[MX_TEXT_MAX + 1];
@@ -244,7 +267,10 @@ static void take_search(struct lookup *l, const struct mx_search *s)
 		struct hosts hosts;
 
 		mx_hosts(s, &hosts);
-		set_hosts(l, &hosts);
+		if (l->kind == RESOLVE_MX)
+			heed_policy(l, &hosts);
+		if (l->status == RESOLVE_OK)
+			set_hosts(l, &hosts);
 	}
 }
 
@@ -287,7 +313,9 @@ static void go_on(struct lookup *l)
 		loop_timer_set_ms(l->work->pause, CONFIRM_PAUSE_MS);
 		break;
 	case MX_STEP_DONE:
-		end_active(l);
+		l->work->is_searched = true;
+		if (!l->work->check || l->work->search.status != RESOLVE_OK)
+			end_active(l);
 		break;
 	}
 }
@@ -310,6 +338,15 @@ static void on_pause_over(void *arg)
 	go_on(l);
 }
 
+static void on_checked(void *arg)
+{
+	struct lookup *l = arg;
+
+	l->work->check = NULL;
+	if (l->work->is_searched)
+		end_active(l);
+}
+
 static void start(struct lookup *l)
 {
 	struct lookups *all = l->all;
@@ -319,6 +356,8 @@ static void start(struct lookup *l)
 	all->active_count++;
 	l->work = xcalloc(1, sizeof(*l->work));
 	l->work->pause = loop_timer_new(all->loop, on_pause_over, l);
+	if (l->kind == RESOLVE_MX && policy_may_be_wanted(all->conf, server))
+		l->work->check = policy_check_begin(all->policies, l->name, on_checked, l);
 	mx_start(&l->work->search, l->kind, l->name, server->deny, server->deny_count,
 		 destination_tlsa_port(all->conf, server), all->seed++);
 	go_on(l);
@@ -440,11 +479,13 @@ void lookups_forget(struct lookups *all, uint32_t last_generation)
 }
 
 struct lookups *lookups_new(struct loop *loop, const struct conf *conf, struct dns *dns, const struct host_file *file,
-			    struct channel *channel)
+			    struct policy_cache *policies, struct channel *channel)
 {
 	struct lookups *all = xcalloc(1, sizeof(*all));
 
-	*all = (struct lookups){ .loop = loop, .conf = conf, .dns = dns, .file = file, .channel = channel };
+	*all = (struct lookups){
+		.loop = loop, .conf = conf, .dns = dns, .file = file, .policies = policies, .channel = channel
+	};
 	TAILQ_INIT(&all->waiting);
 	TAILQ_INIT(&all->active);
 	TAILQ_INIT(&all->finished);

@@ -182,15 +182,34 @@ static bool read_tlsa(const struct wire *w, const struct frame *f, struct wire_a
 {
 	const uint8_t *p = w->ptr + f->rdata;
 
-	if (f->rdata_len < 4 || f->rdata_len - 3 > (size_t)(WIRE_TLSA_BYTES_MAX - out->tlsa_bytes))
+	if (f->rdata_len < 4 || f->rdata_len - 3 > (size_t)(WIRE_DATA_BYTES_MAX - out->data_bytes))
 		return false;
 	r->usage = p[0];
 	r->selector = p[1];
 	r->matching = p[2];
-	r->data_at = out->tlsa_bytes;
+	r->data_at = out->data_bytes;
 	r->data_len = (uint16_t)(f->rdata_len - 3);
-	memcpy(out->tlsa + out->tlsa_bytes, p + 3, r->data_len);
-	out->tlsa_bytes = (uint16_t)(out->tlsa_bytes + r->data_len);
+	memcpy(out->data + out->data_bytes, p + 3, r->data_len);
+	out->data_bytes = (uint16_t)(out->data_bytes + r->data_len);
+	return true;
+}
+
+static bool read_txt(const struct wire *w, const struct frame *f, struct wire_answer *out, struct wire_record *r)
+{
+	const uint8_t *p = w->ptr + f->rdata, *end = p + f->rdata_len;
+	size_t used = out->data_bytes;
+
+	if (p == end)
+		return false;
+	for (; p < end; p += 1 + *p) {
+		if ((size_t)(end - p) < 1u + *p || *p > WIRE_DATA_BYTES_MAX - used)
+			return false;
+		memcpy(out->data + used, p + 1, *p);
+		used += *p;
+	}
+	r->data_at = out->data_bytes;
+	r->data_len = (uint16_t)(used - out->data_bytes);
+	out->data_bytes = (uint16_t)used;
 	return true;
 }
 
@@ -204,6 +223,8 @@ static bool read_record(const struct wire *w, const struct frame *f, struct wire
 		return read_address(w, f, r);
 	case WIRE_TYPE_TLSA:
 		return read_tlsa(w, f, out, r);
+	case WIRE_TYPE_TXT:
+		return read_txt(w, f, out, r);
 	default:
 		return false;
 	}
@@ -302,7 +323,7 @@ void wire_fail(struct wire_answer *out, const char *why)
 	out->is_secure = false;
 	out->ttl_s = 0;
 	out->count = out->dropped_count = 0;
-	out->tlsa_bytes = 0;
+	out->data_bytes = 0;
 	out->owner[0] = 0;
 }
 

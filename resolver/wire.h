@@ -8,10 +8,11 @@ enum wire_type {
 	WIRE_TYPE_CNAME = 5,
 	WIRE_TYPE_SOA = 6,
 	WIRE_TYPE_MX = 15,
+	WIRE_TYPE_TXT = 16,
 	WIRE_TYPE_AAAA = 28,
 	WIRE_TYPE_TLSA = 52
 };
-enum { WIRE_RECORDS_MAX = 100, WIRE_CNAMES_MAX = 8, WIRE_NAME_SIZE = 256, WIRE_TLSA_BYTES_MAX = 4096 };
+enum { WIRE_RECORDS_MAX = 100, WIRE_CNAMES_MAX = 8, WIRE_NAME_SIZE = 256, WIRE_DATA_BYTES_MAX = 4096 };
 
 enum wire_status {
 	WIRE_RECORDS, /* at least one record, or one that had to be dropped */
@@ -26,7 +27,7 @@ struct wire_record {
 	char host[WIRE_NAME_SIZE]; /* MX: lower case, no trailing dot, "" for the root; odd bytes as \DDD */
 	uint8_t address[16];       /* A: 4 bytes, AAAA: 16 */
 	uint8_t usage, selector, matching; /* TLSA */
-	uint16_t data_at, data_len;        /* in the answer's tlsa[] */
+	uint16_t data_at, data_len;        /* TLSA; TXT: the strings, joined. In the answer's data[] */
 };
 
 struct wire_answer {
@@ -35,11 +36,11 @@ struct wire_answer {
 	bool is_secure;             /* validated by DNSSEC; set by the caller of wire_parse() */
 	uint32_t ttl_s;             /* the smallest that counts; negative answers: RFC 2308 5, 0 when not told */
 	unsigned count;             /* of record; the first WIRE_RECORDS_MAX, the rest is not read */
-	unsigned dropped_count;     /* records whose rdata was malformed, or TLSA data beyond WIRE_TLSA_BYTES_MAX */
+	unsigned dropped_count;     /* records whose rdata was malformed, or data beyond WIRE_DATA_BYTES_MAX */
 	char owner[WIRE_NAME_SIZE]; /* the name at the end of the CNAMEs, whose records these are; "" when FAILED */
 	struct wire_record record[WIRE_RECORDS_MAX];
-	uint16_t tlsa_bytes;
-	uint8_t tlsa[WIRE_TLSA_BYTES_MAX];
+	uint16_t data_bytes;
+	uint8_t data[WIRE_DATA_BYTES_MAX];
 };
 
 /*

@@ -64,10 +64,8 @@ static void no_server(struct scheduler *s, entry_index i, const char *domain)
 static void fail_dns(struct scheduler *s, entry_index i, const struct target *t)
 {
 	static const char *const DSN[] = {
-		[RESOLVE_TEMPORARY] = "4.4.3",
-		[RESOLVE_NO_DOMAIN] = "5.1.2",
-		[RESOLVE_NULL_MX] = "5.1.10",
-		[RESOLVE_DENIED] = "5.4.6",
+		[RESOLVE_TEMPORARY] = "4.4.3", [RESOLVE_NO_DOMAIN] = "5.1.2", [RESOLVE_NULL_MX] = "5.1.10",
+		[RESOLVE_DENIED] = "5.4.6",    [RESOLVE_POLICY] = "4.7.5",
 	};
 	bool is_final = t->state == TARGET_PERMANENT && t->status != RESOLVE_DENIED;
 	struct failure f = {
@@ -77,7 +75,7 @@ static void fail_dns(struct scheduler *s, entry_index i, const struct target *t)
 		.dsn = slice_of(t->status < ARRAY_LEN(DSN) && DSN[t->status] ? DSN[t->status] : "4.4.3"),
 		.text = slice_of(t->text),
 		.relay = slice_of("none"),
-		.blame = t->state == TARGET_TEMPORARY && !t->is_at_fault ? BLAME_DNS : BLAME_NOBODY,
+		.blame = target_is_dns_failure(t) ? BLAME_DNS : BLAME_NOBODY,
 	};
 
 	attempt_fail_entry(s, i, &f);

@@ -177,12 +177,17 @@ static struct target *take_asked(struct scheduler *s, uint32_t request)
 	return NULL;
 }
 
+bool target_is_dns_failure(const struct target *t)
+{
+	return t->state == TARGET_TEMPORARY && !t->is_at_fault && t->status != RESOLVE_POLICY;
+}
+
 /* What was learnt while nothing could be learnt is not worth keeping. */
 static void expire_if_temporary(void *arg UNUSED, struct table_node *node)
 {
 	struct target *t = TABLE_OBJECT(node, struct target, node);
 
-	if (t->state != TARGET_TEMPORARY || t->is_at_fault)
+	if (!target_is_dns_failure(t))
 		return;
 	t->expires.ms = 0;
 	t->is_at_fault = ++t->releases == RELEASES_MAX; /* unless it is answered now */
@@ -192,7 +197,7 @@ static void note_dns_health(struct scheduler *s, const struct target *t)
 {
 	if (t->is_at_fault)
 		return;
-	if (t->state == TARGET_TEMPORARY) {
+	if (target_is_dns_failure(t)) {
 		s->dns_failures++;
 		return;
 	}

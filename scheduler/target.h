@@ -29,6 +29,8 @@ struct target {
 
 /* Fresh answer or TARGET_ASKED; asks the resolver when there is none. Borrowed until the loop turn ends. */
 struct target *target_get(struct scheduler *s, unsigned server, const char *name);
+/* Nothing was learnt, and DNS itself may be to blame: others' success may end that. */
+bool target_is_dns_failure(const struct target *t);
 void target_wait(struct scheduler *s, struct target *t, entry_index entry);
 void target_on_resolved(struct scheduler *s, const struct msg_resolved *m);
 /* A new resolver: everything that was asked is asked again, unless too many have died with the question. */

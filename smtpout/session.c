@@ -417,7 +417,7 @@ static void connect_host(struct session *s)
 	const struct host *host = &hosts_of(s)->host[s->host_index];
 
 	set_text(&s->host, xstrdup(host->name));
-	s->need = tls_need_at(s->server, s->level, host->dane);
+	s->need = tls_need_at(s->server, s->level, host);
 	if (s->need == TLS_NEED_DENIED) {
 		char *text = xasprintf("TLS with DANE is required, but host %s cannot be authenticated: %s", s->host,
 				       tls_need_why(host));

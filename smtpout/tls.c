@@ -14,17 +14,18 @@ static void expect_name(struct tls_conn *c)
 {
 	char literal[256];
 	size_t len = strlen(c->host);
+	bool needs_name = c->need == TLS_NEED_VERIFIED || c->need == TLS_NEED_STS;
 	X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
 
 	if (c->host[0] == '[' && len > 2) {
 		memcpy(literal, c->host + 1, len - 2);
 		literal[len - 2] = '\0';
-		if (c->need == TLS_NEED_VERIFIED)
+		if (needs_name)
 			X509_VERIFY_PARAM_set1_ip_asc(param, literal);
 		return;
 	}
 	SSL_set_tlsext_host_name(c->ssl, c->host);
-	if (c->need == TLS_NEED_VERIFIED)
+	if (needs_name)
 		SSL_set1_host(c->ssl, c->host);
 }
 
@@ -110,6 +111,8 @@ struct tls_conn *tls_conn_new(struct tls_policy *p, int fd, const struct tls_tar
 		SSL_set_security_level(c->ssl, 1); /* anybody will do: old encryption is better than none */
 	if (c->need > TLS_NEED_ENCRYPTED)
 		SSL_set_verify(c->ssl, SSL_VERIFY_PEER, tls_on_verify);
+	if (c->need == TLS_NEED_STS && p->sts_store)
+		SSL_set1_verify_cert_store(c->ssl, p->sts_store);
 	make_key(c, target);
 	resume(c);
 	SSL_set_connect_state(c->ssl);

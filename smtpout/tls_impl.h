@@ -21,6 +21,7 @@ struct tls_policy {
 	/* Direct-mapped by key. A policy belongs to one server, so port and configuration are the same for all. */
 	struct tls_saved *saved;
 	bool needs_system_store;
+	X509_STORE *sts_store; /* borrowed; NULL: never asked for, or the system has none, and then nobody is known */
 };
 
 struct tls_conn {

@@ -1,12 +1,7 @@
 /* tls_need.c - what TLS has to be with one host. */
 #include "smtpout/tls_need.h"
 
-enum tls_need tls_need(const struct conf_server *server, enum host_dane dane)
-{
-	return tls_need_at(server, server->tls, dane);
-}
-
-enum tls_need tls_need_at(const struct conf_server *server, enum conf_tls level, enum host_dane dane)
+static enum tls_need need_of(const struct conf_server *server, enum conf_tls level, enum host_dane dane)
 {
 	switch (level) {
 	case TLS_NONE:
@@ -24,6 +19,18 @@ enum tls_need tls_need_at(const struct conf_server *server, enum conf_tls level,
 		return dane == HOST_DANE_USABLE ? TLS_NEED_DANE : TLS_NEED_DENIED;
 	}
 	return TLS_NEED_DENIED;
+}
+
+enum tls_need tls_need(const struct conf_server *server, enum host_dane dane)
+{
+	return need_of(server, server->tls, dane);
+}
+
+enum tls_need tls_need_at(const struct conf_server *server, enum conf_tls level, const struct host *host)
+{
+	bool is_bound = level == TLS_OPPORTUNISTIC && host->is_sts && host->dane != HOST_DANE_USABLE;
+
+	return is_bound ? TLS_NEED_STS : need_of(server, level, (enum host_dane)host->dane);
 }
 
 const char *tls_need_why(const struct host *host)

@@ -19,12 +19,13 @@ static char *openssl_error(const char *option, const char *path)
 static X509_STORE *system_store(void)
 {
 	static X509_STORE *store;
-	const char *files[] = { X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt",
-				"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem" };
+	const char *files[] = { conf_system_certificates(), X509_get_default_cert_file(),
+				"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+				"/etc/ssl/cert.pem" };
 
 	for (unsigned i = 0; i < ARRAY_LEN(files) && !store; i++) {
 		store = X509_STORE_new();
-		if (access(files[i], R_OK) == 0 && X509_STORE_load_file(store, files[i]) == 1)
+		if (files[i] && access(files[i], R_OK) == 0 && X509_STORE_load_file(store, files[i]) == 1)
 			break;
 		X509_STORE_free(store);
 		store = NULL;
@@ -141,6 +142,7 @@ struct tls_policy *tls_policy_new(const struct conf_server *server, char **error
 	p->port = server->port;
 	p->min_version = server->tls_min_version;
 	p->needs_system_store = tls_need(server, HOST_DANE_NONE) == TLS_NEED_VERIFIED && !server->tls_ca_file;
+	p->sts_store = server->method == METHOD_DIRECT ? system_store() : NULL;
 	load_pins(p, &server->tls_fingerprints);
 	*error = load_files(p, server);
 	if (*error)

@@ -334,7 +334,7 @@ static bool talk_once(struct probe *p, const struct host *host, bool is_clear_on
 		t->p = p;
 		t->host = host;
 		t->is_clear_only = is_clear_only;
-		t->need = tls_need_at(p->server, p->tls, (enum host_dane)host->dane);
+		t->need = tls_need_at(p->server, p->tls, host);
 		t->peer = probe_peer(host, &address);
 		begin(t, p, fd);
 		converse(t);
@@ -351,7 +351,7 @@ bool probe_smtp(struct probe *p, const struct host *host, bool *may_go_on)
 {
 	bool wants_clear = false, is_done;
 
-	if (tls_need_at(p->server, p->tls, (enum host_dane)host->dane) == TLS_NEED_DENIED) {
+	if (tls_need_at(p->server, p->tls, host) == TLS_NEED_DENIED) {
 		struct probe_end why = { HINT_TLS, FAILURE_TLS, 0, "", NULL };
 
 		why.words = xasprintf("TLS with DANE is required, but host %s cannot be authenticated: %s", host->name,

@@ -1,8 +1,8 @@
 /*
- * token - asks a token server one question (OAuth2) and ends.
+ * token - asks a token server one question (OAuth2), or a domain for its MTA-STS policy, and ends.
  *
- * Purpose    The only program that speaks HTTPS. Master runs it whenever an access token has to be fetched, `postern
- *            login` and `postern test` likewise; so that no process that lives long has libcurl in it.
+ * Purpose    The only program that speaks HTTPS. Master runs it whenever an access token or a policy has to be fetched,
+ *            `postern login` and `postern test` likewise; so that no process that lives long has libcurl in it.
  * Runs as    smtp-user, when whoever starts it is root; in the same jail as smtpout, but for the chroot, before the
  * first byte from outside is read. Network, no writing but to the descriptors it was given. Reads      stdin: the
  * question, with the secrets that it needs (lib/oauth.h); resolv.conf, hosts, the system's certificate authorities.
@@ -18,6 +18,7 @@
 #include "lib/log.h"
 #include "lib/oauth.h"
 #include "lib/refresh.h"
+#include "lib/sts.h"
 #include "lib/text.h"
 #include "resolver/dns.h"
 #include "resolver/host.h"
@@ -38,7 +39,8 @@ struct question {
 
 /* Everything there is. */
 struct token {
-	char *url, *form;
+	char *url, *form;         /* form NULL: the question is an MTA-STS policy */
+	struct sts_policy policy; /* then: domain and id */
 	uint64_t kind, deadline_ms, began_ms;
 	const char *secret[SECRETS_MAX];
 	unsigned secret_count;
@@ -101,6 +103,10 @@ static bool take_record(struct token *t, struct slice name, const char *value)
 	if (slice_is(name, "dns-server")) {
 		servers->item = xrealloc(servers->item, servers->count + 1, sizeof(*servers->item));
 		servers->item[servers->count++] = (char *)value;
+	} else if (slice_is(name, "policy-domain") && sts_is_domain(slice_of(value))) {
+		snprintf(t->policy.domain, sizeof(t->policy.domain), "%s", value);
+	} else if (slice_is(name, "policy-id")) {
+		snprintf(t->policy.id, sizeof(t->policy.id), "%s", value);
 	} else if (slice_is(name, "secret") && t->secret_count < SECRETS_MAX) {
 		t->secret[t->secret_count++] = value;
 	}
@@ -115,7 +121,7 @@ static bool take_question(struct token *t, struct slice question)
 
 	while (is_right && oauth_next_record(&question, &name, &value))
 		is_right = take_record(t, name, value.ptr);
-	if (!is_right || question.len > 0 || !t->url || !t->form || t->kind > OAUTH_POLL ||
+	if (!is_right || question.len > 0 || !t->url || !t->form == !t->policy.domain[0] || t->kind > OAUTH_POLL ||
 	    !https_place(t->url, &t->place))
 		return false;
 	t->server.host = t->place.host;
@@ -267,13 +273,43 @@ static void keep_refresh_token(struct buf *answer)
 	}
 }
 
+static void take_policy(struct token *t, unsigned status, struct slice file)
+{
+	struct buf line;
+	const char *why;
+	char text[40];
+
+	if (status != 200) { /* RFC 8461 3.3: redirections are not followed either */
+		snprintf(text, sizeof(text), "its answer has the HTTP status %u", status);
+		give_up(t, text);
+		return;
+	}
+	if (!sts_read_file(file, &t->policy, &why)) {
+		give_up(t, why);
+		return;
+	}
+	t->policy.fetched_s = (uint64_t)clock_wall().ms / 1000;
+	buf_init(&line, STS_LINE_MAX);
+	sts_put_line(&line, &t->policy);
+	oauth_put_record(&t->answer, "policy", buf_slice(&line));
+	buf_release(&line);
+}
+
+static void take_tokens(struct token *t, unsigned status, struct slice body)
+{
+	oauth_put_reply(&t->answer, (enum oauth_kind)t->kind, status, body, t->secret, t->secret_count);
+	keep_refresh_token(&t->answer);
+}
+
 static void ask(struct token *t)
 {
 	uint64_t spent;
 	struct buf body;
-	struct https_post post = {
-		.url = t->url, .form = slice_of(t->form), .resolved = &t->host, .answer_max = ANSWER_MAX
-	};
+	struct https_question question = { .url = t->url,
+					   .media_type = t->form ? "application/json" : "text/plain",
+					   .is_strict = !t->form,
+					   .resolved = &t->host,
+					   .answer_max = ANSWER_MAX };
 	unsigned status;
 	char *why = NULL;
 
@@ -281,14 +317,15 @@ static void ask(struct token *t)
 	if (!find_host(t))
 		return;
 	spent = (uint64_t)clock_mono().ms - t->began_ms;
-	post.deadline_ms = t->deadline_ms > spent + 1 ? t->deadline_ms - spent : 1;
-	if (https_send(t->https, &post, &status, &body, &why)) {
-		oauth_put_reply(&t->answer, (enum oauth_kind)t->kind, status, buf_slice(&body), t->secret,
-				t->secret_count);
-		keep_refresh_token(&t->answer);
-	} else {
+	if (t->form)
+		question.form = slice_of(t->form);
+	question.deadline_ms = t->deadline_ms > spent + 1 ? t->deadline_ms - spent : 1;
+	if (!https_send(t->https, &question, &status, &body, &why))
 		give_up(t, why);
-	}
+	else if (t->form)
+		take_tokens(t, status, buf_slice(&body));
+	else
+		take_policy(t, status, buf_slice(&body));
 	free(why);
 	buf_release(&body);
 }

@@ -2,17 +2,17 @@
 #include "resolver/mx.h"
 #include "resolver/wire.h"
 
-static const uint16_t TYPES[] = { WIRE_TYPE_MX, WIRE_TYPE_A, WIRE_TYPE_AAAA, WIRE_TYPE_TLSA };
+static const uint16_t TYPES[] = { WIRE_TYPE_MX, WIRE_TYPE_A, WIRE_TYPE_AAAA, WIRE_TYPE_TLSA, WIRE_TYPE_TXT };
 
 static void check_answer(const struct wire_answer *a)
 {
-	if (a->count > WIRE_RECORDS_MAX || a->tlsa_bytes > WIRE_TLSA_BYTES_MAX || !a->why || a->is_secure ||
+	if (a->count > WIRE_RECORDS_MAX || a->data_bytes > WIRE_DATA_BYTES_MAX || !a->why || a->is_secure ||
 	    (a->status != WIRE_RECORDS && a->count > 0))
 		abort();
 	for (unsigned i = 0; i < a->count; i++) {
 		const struct wire_record *r = &a->record[i];
 
-		if (strlen(r->host) >= WIRE_NAME_SIZE || r->data_at + r->data_len > a->tlsa_bytes)
+		if (strlen(r->host) >= WIRE_NAME_SIZE || r->data_at + r->data_len > a->data_bytes)
 			abort();
 		for (const char *c = r->host; *c; c++)
 			if (*c <= ' ' || *c > '~')

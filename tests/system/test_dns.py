@@ -53,6 +53,11 @@ def hosts_of(blob):
     return hosts
 
 
+def asked_names(dns):
+    """Of mail domains and hosts: neither the root nor MTA-STS records."""
+    return {name.removeprefix("_mta-sts.") for name in dns.names()} - {"."}
+
+
 class Resolver(Child):
     request = 0
 
@@ -313,7 +318,7 @@ def test_dn20_names_are_absolute(resolver, odd_dns):
     child = resolver(dns.conf())
     for name in ("single", "a.example"):
         assert child.ask(name)["status"] == NO_DOMAIN
-    assert dns.names() - {"."} == {"single", "a.example"}
+    assert asked_names(dns) == {"single", "a.example"}
 
 
 def test_signed_insecure_and_forged(resolver, nsd):
@@ -459,7 +464,7 @@ def test_servers_and_hosts_of_the_system(resolver, odd_dns, tmp_path):
     child = resolver("", wrapper=("unshare", "-m", "sh", "-ec", mounts + 'exec "$@"', "sh"))
     assert child.ask("a.example")["hosts"] == [(0, False, "a.example", ["192.0.2.1"])]
     assert child.ask("nowhere")["status"] == NO_DOMAIN
-    assert dns.names() - {"."} == {"a.example", "nowhere"}, "search domains play no part"
+    assert asked_names(dns) == {"a.example", "nowhere"}, "search domains play no part"
     assert child.ask("localhost", HOST, RELAY)["hosts"][0][3] == ["192.0.2.9", "192.0.2.9", "2001:db8::9"]
     assert child.ask("localhost")["status"] == DENIED, "the hosts file is for relays only"
 

@@ -33,6 +33,7 @@ static struct hosts sample(void)
 	add(&h, 65535, "mx2.example.com", "");
 	add(&h, 0, "[192.0.2.7]", "192.0.2.7");
 	h.host[0].is_secure = true;
+	h.host[0].is_sts = true;
 	h.host[1].dane = HOST_DANE_UNUSABLE;
 	return h;
 }
@@ -208,7 +209,8 @@ static void test_damage(void **state UNUSED)
 		{ "one host", "\1\0\12\0\1a\0", 7, true },
 		{ "one address", "\1\0\12\1\1a\1\4\1\2\3\4", 12, true },
 		{ "too many hosts", "\25", 1, false },
-		{ "unknown flag", "\1\0\12\10\1a\0", 7, false },
+		{ "unknown flag", "\1\0\12\20\1a\0", 7, false },
+		{ "MTA-STS", "\1\0\12\10\1a\0", 7, true },
 		{ "TLSA records of no use", "\1\0\12\3\1a\0", 7, true },
 		{ "both kinds of TLSA records", "\1\0\12\6\1a\0\0\0\6\3\1\0\0\1x", 16, false },
 		{ "a TLSA record", "\1\0\12\4\1a\0\0\0\6\3\1\0\0\1x", 16, true },
@@ -248,6 +250,10 @@ static void test_site_hash(void **state UNUSED)
 	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&joined));
 	a.host[0].is_secure = true;
 	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&b)); /* not even when it is one of two */
+	a.host[0].is_sts = true;
+	b.host[1].is_secure = true;
+	assert_int_not_equal(hosts_site_hash(&a), hosts_site_hash(&b)); /* nor without the same policy */
+	a.host[0].is_sts = b.host[1].is_secure = false;
 	b.host[1].is_secure = true;
 	assert_int_equal(hosts_site_hash(&a), hosts_site_hash(&b));
 	a.host[0].dane = HOST_DANE_USABLE;

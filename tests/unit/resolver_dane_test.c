@@ -104,10 +104,10 @@ static void add_record(struct wire_answer *a, uint16_t type, const char *data)
 		r->usage = (uint8_t)usage;
 		r->selector = (uint8_t)selector;
 		r->matching = (uint8_t)matching;
-		r->data_at = a->tlsa_bytes;
+		r->data_at = a->data_bytes;
 		r->data_len = filling == '0' ? 0 : matching == 2 ? 64 : 32;
-		memset(a->tlsa + r->data_at, filling, r->data_len);
-		a->tlsa_bytes = (uint16_t)(a->tlsa_bytes + r->data_len);
+		memset(a->data + r->data_at, filling, r->data_len);
+		a->data_bytes = (uint16_t)(a->data_bytes + r->data_len);
 	}
 }
 

@@ -290,8 +290,27 @@ static void test_tlsa(void **state UNUSED)
 	assert_int_equal(answer.record[0].selector, 1);
 	assert_int_equal(answer.record[0].matching, 1);
 	assert_int_equal(answer.record[0].data_len, 32);
-	assert_memory_equal(answer.tlsa + answer.record[0].data_at, "0123456789abcdef0123456789abcdef", 32);
+	assert_memory_equal(answer.data + answer.record[0].data_at, "0123456789abcdef0123456789abcdef", 32);
 	assert_string_equal(answer.owner, "_25._tcp.mx.example");
+}
+
+/* Strings are joined; one that runs over the end drops the record, and the next is read. */
+static void test_txt(void **state UNUSED)
+{
+	begin(0, 3, 0, "_mta-sts.a.example", WIRE_TYPE_TXT);
+	put_frame(NULL, WIRE_TYPE_TXT, 60, 8);
+	put("\3abc\0\2de", 8);
+	put_frame(NULL, WIRE_TYPE_TXT, 60, 4);
+	put("\4abc", 4);
+	put_frame(NULL, WIRE_TYPE_TXT, 60, 2);
+	put("\1f", 2);
+	parse("_mta-sts.a.example", WIRE_TYPE_TXT);
+	assert_int_equal(answer.count, 2);
+	assert_int_equal(answer.dropped_count, 1);
+	assert_int_equal(answer.record[0].data_len, 5);
+	assert_memory_equal(answer.data + answer.record[0].data_at, "abcde", 5);
+	assert_int_equal(answer.record[1].data_len, 1);
+	assert_memory_equal(answer.data + answer.record[1].data_at, "f", 1);
 }
 
 static void put_tlsa(unsigned len, char filling)
@@ -317,8 +336,8 @@ static void test_odd_tlsa(void **state UNUSED)
 		{ "one byte", { 1, 35, 2 }, 1 },
 		{ "no data", { 3, 35, 3 }, 1 },
 		{ "one byte of data", { 4, 35, 4 }, 3 },
-		{ "just fits", { 4, 35, 3 + WIRE_TLSA_BYTES_MAX - 33 }, 3 },
-		{ "one too many", { 4, 35, 4 + WIRE_TLSA_BYTES_MAX - 33 }, 2 },
+		{ "just fits", { 4, 35, 3 + WIRE_DATA_BYTES_MAX - 33 }, 3 },
+		{ "one too many", { 4, 35, 4 + WIRE_DATA_BYTES_MAX - 33 }, 2 },
 		{ "far too long first", { 8000, 35, 35 }, 2 },
 	};
 
@@ -335,7 +354,7 @@ static void test_odd_tlsa(void **state UNUSED)
 
 			/* one filling from end to end: nothing of a neighbour */
 			if (r->data_len > 0)
-				assert_memory_equal(answer.tlsa + r->data_at, answer.tlsa + r->data_at + 1,
+				assert_memory_equal(answer.data + r->data_at, answer.data + r->data_at + 1,
 						    r->data_len - 1u);
 		}
 	}
@@ -349,7 +368,8 @@ int main(void)
 		cmocka_unit_test(test_failures),   cmocka_unit_test(test_every_cut),
 		cmocka_unit_test(test_odd_mx),     cmocka_unit_test(test_compression_loops),
 		cmocka_unit_test(test_many),       cmocka_unit_test(test_rdata_of_wrong_size),
-		cmocka_unit_test(test_tlsa),       cmocka_unit_test(test_odd_tlsa),
+		cmocka_unit_test(test_tlsa),       cmocka_unit_test(test_txt),
+		cmocka_unit_test(test_odd_tlsa),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

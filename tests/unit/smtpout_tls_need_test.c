@@ -33,6 +33,34 @@ static void test_every_level(void **state UNUSED)
 	}
 }
 
+/* MTA-STS counts at the opportunistic level alone, and DANE before it. */
+static void test_sts(void **state UNUSED)
+{
+	static const struct {
+		enum conf_tls level;
+		enum host_dane dane;
+		enum tls_need need;
+	} ROWS[] = {
+		{ TLS_OPPORTUNISTIC, HOST_DANE_NONE, TLS_NEED_STS },
+		{ TLS_OPPORTUNISTIC, HOST_DANE_UNUSABLE, TLS_NEED_STS },
+		{ TLS_OPPORTUNISTIC, HOST_DANE_USABLE, TLS_NEED_DANE },
+		{ TLS_NONE, HOST_DANE_NONE, TLS_NEED_NONE },
+		{ TLS_REQUIRE, HOST_DANE_NONE, TLS_NEED_ENCRYPTED },
+		{ TLS_VERIFY, HOST_DANE_NONE, TLS_NEED_VERIFIED },
+		{ TLS_DANE, HOST_DANE_NONE, TLS_NEED_DENIED },
+	};
+	static const struct conf_server SERVER = { .tls = TLS_OPPORTUNISTIC };
+	static struct host host = { .is_sts = true };
+
+	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
+		host.dane = (uint8_t)ROWS[i].dane;
+		assert_int_equal(tls_need_at(&SERVER, ROWS[i].level, &host), ROWS[i].need);
+	}
+	host.is_sts = false;
+	host.dane = HOST_DANE_NONE;
+	assert_int_equal(tls_need_at(&SERVER, TLS_OPPORTUNISTIC, &host), TLS_NEED_MAY);
+}
+
 static void test_why(void **state UNUSED)
 {
 	static const struct {
@@ -56,7 +84,8 @@ static void test_why(void **state UNUSED)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_every_level), cmocka_unit_test(test_why) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_every_level), cmocka_unit_test(test_sts),
+					    cmocka_unit_test(test_why) };
 
 	return cmocka_run_group_tests_name("smtpout_tls_need", tests, NULL, NULL);
 }
