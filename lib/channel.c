@@ -29,8 +29,8 @@ struct channel {
 	uint32_t own, peer;
 	channel_cb on_packet;
 	void *arg;
-	loop_cb on_room, on_eof;
-	void *room_arg, *eof_arg;
+	loop_cb on_room;
+	void *room_arg;
 	void (*on_malformed)(void *arg, uint32_t generation);
 	void *malformed_arg;
 	struct queued **queue; /* a ring of queue_cap places */
@@ -84,8 +84,6 @@ void channel_free(struct channel **channel)
 	loop_io_free(&ch->reader);
 	loop_io_free(&ch->writer);
 	loop_defer_cancel(ch->loop, tell_room, ch);
-	if (ch->on_eof)
-		loop_defer_cancel(ch->loop, ch->on_eof, ch->eof_arg);
 	while (ch->queue_count > 0)
 		queue_pop(ch);
 	ch->is_dead = true;
@@ -115,12 +113,6 @@ void channel_on_room(struct channel *ch, loop_cb fn, void *arg)
 {
 	ch->on_room = fn;
 	ch->room_arg = arg;
-}
-
-void channel_on_eof(struct channel *ch, loop_cb fn, void *arg)
-{
-	ch->on_eof = fn;
-	ch->eof_arg = arg;
 }
 
 void channel_on_malformed(struct channel *ch, void (*fn)(void *arg, uint32_t generation), void *arg)
@@ -281,8 +273,6 @@ static void on_end(struct channel *ch)
 {
 	ch->has_eof = true;
 	loop_io_set(ch->reader, 0); /* level-triggered: it would fire for ever */
-	if (ch->on_eof)
-		loop_defer(ch->loop, ch->on_eof, ch->eof_arg);
 }
 
 /* At most `packets`; ends early when the pipe is empty, the channel is paused (unless `insist`), or gone. */

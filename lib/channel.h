@@ -41,8 +41,6 @@ void channel_on_room(struct channel *ch, loop_cb fn, void *arg);
 void channel_drain_input(struct channel *ch);
 /* Leaves packets in the pipe for now: how a full partner slows its source. */
 void channel_pause_input(struct channel *ch, bool is_paused);
-/* Called (deferred) when every writer of `in` is gone; only seen where master itself was the last one. */
-void channel_on_eof(struct channel *ch, loop_cb fn, void *arg);
 /* Called at once for each malformed packet, with the generation that sent it: the one it names, else the peer's. */
 void channel_on_malformed(struct channel *ch, void (*fn)(void *arg, uint32_t generation), void *arg);
 uint64_t channel_malformed_count(const struct channel *ch);

@@ -168,15 +168,6 @@ void account_free(struct account **a)
 	*a = NULL;
 }
 
-size_t account_memory_bytes(const struct account *a)
-{
-	size_t bytes = sizeof(*a) + strlen(a->name) + 1 + a->limit_count * sizeof(*a->limit);
-
-	for (unsigned i = 0; i < a->limit_count; i++)
-		bytes += a->limit[i].window ? window_memory_bytes(a->limit[i].window) : 0;
-	return bytes;
-}
-
 /* --- one limit --- */
 
 uint64_t account_outstanding(const struct account *a, const struct account_limit *limit)

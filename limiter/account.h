@@ -92,7 +92,6 @@ struct account_limit *account_find_limit(struct account *a, uint8_t kind, enum l
 /* One that the configuration does not have (any more). */
 struct account_limit *account_add_dormant(struct account *a, uint8_t kind, enum limit_unit unit, uint64_t width_ms,
 					  unsigned slot, int64_t since);
-size_t account_memory_bytes(const struct account *a);
 
 uint64_t account_outstanding(const struct account *a, const struct account_limit *limit);
 uint64_t limit_used(struct account_limit *limit, struct moment t); /* stamped by us, still counted */

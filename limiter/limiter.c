@@ -256,6 +256,7 @@ static void on_drain(struct proc *p)
 		shared_end(l->shared);
 	permits_free(&l->permits);
 	ledger_close(&l->ledger);
+	setup_free(&l->setup);
 	proc_exit(p, EXIT_STATUS_DONE);
 }
 

@@ -89,11 +89,6 @@ void window_set_amount(struct window *w, uint64_t amount)
 	w->amount = amount;
 }
 
-uint64_t window_width_ms(const struct window *w)
-{
-	return w->width_ms;
-}
-
 size_t window_memory_bytes(const struct window *w)
 {
 	return sizeof(*w) + w->cap * sizeof(*w->ring);

@@ -14,7 +14,6 @@ struct window *window_copy(const struct window *w);
 void window_free(struct window **w);
 uint64_t window_amount(const struct window *w);
 void window_set_amount(struct window *w, uint64_t amount); /* how it counts stays as it is */
-uint64_t window_width_ms(const struct window *w);
 size_t window_memory_bytes(const struct window *w);
 
 /*

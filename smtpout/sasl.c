@@ -4,7 +4,7 @@
 #include "smtpout/tls.h"
 #include <gsasl.h>
 
-enum { SALT_MAX = 512, TEXT_MAX = 1024 };
+enum { SALT_MAX = 512 };
 
 /*
  * SCRAM's password, stretched as this salt and count want it: computed once, not for every connection. Kept as libgsasl
@@ -31,7 +31,6 @@ struct sasl {
 	unsigned token_serial; /* the account's, when its token was said */
 	bool is_complete;
 	const char *error;
-	char refusal[TEXT_MAX];
 };
 
 static Gsasl *library;
@@ -278,11 +277,6 @@ bool sasl_is_outdated(const struct sasl *s)
 	return mechanism_is_token(s->mechanism) && s->token_serial != s->account->token_serial;
 }
 
-const char *sasl_refusal(const struct sasl *s)
-{
-	return s->refusal;
-}
-
 static bool fail(struct sasl *s, const char *why)
 {
 	s->error = why;
@@ -412,16 +406,12 @@ static void put_token_message(struct sasl *s, struct buf *out)
 }
 
 /* First the token; then a challenge can only be the reason why it is no good, which has to be answered. */
-static bool step_token(struct sasl *s, struct slice challenge, struct buf *response)
+static bool step_token(struct sasl *s, struct slice challenge UNUSED, struct buf *response)
 {
 	struct buf message;
-	char *why;
 	bool is_done;
 
 	if (s->rounds > 1) {
-		why = decode(challenge);
-		snprintf(s->refusal, sizeof(s->refusal), "%s", why ? why : "");
-		gsasl_free(why);
 		s->is_complete = false;
 		/* RFC 7628 3.2.3 wants a lone ^A there; XOAUTH2 an empty line. */
 		return s->mechanism == MECHANISM_XOAUTH2 || encode(response, slice_of("\1"));

@@ -44,8 +44,6 @@ const char *sasl_error(const struct sasl *s);
 bool sasl_is_outdated(const struct sasl *s);
 /* Success may be believed now: all was said, and where the mechanism has it so, the server proved itself. */
 bool sasl_is_complete(const struct sasl *s);
-/* What the server said why a token is no good, in words; "" when it said nothing. Borrowed, as it came. */
-const char *sasl_refusal(const struct sasl *s);
 
 /* The digest of APOP, 32 hexadecimal digits: of the greeting's stamp and the secret.  RFC 1939 7 */
 void sasl_apop(const struct sasl_account *a, struct slice stamp, struct buf *out);

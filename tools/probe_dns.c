@@ -1,90 +1,17 @@
 /* probe_dns.c - whom to talk to: MX hosts or one host, with addresses, by the resolver's own search. */
 #include "lib/destination.h"
 #include "lib/idn.h"
-#include "resolver/mx.h"
 #include "tools/probe.h"
-#include <sys/random.h>
+#include "tools/search.h"
 
-enum { CONFIRM_PAUSE_MS = 1000 }; /* between the two answers that make "does not exist" final */
-
-struct search;
-
-struct question {
-	struct search *search;
-	struct dns_query *query;
-};
-
-struct search {
-	struct probe *probe;
-	struct loop_timer *pause;
-	struct mx_search mx;
-	struct question question[MX_QUESTIONS_MAX];
-	bool is_over;
-};
-
-/* --- asking */
-
-static void on_answer(void *arg, const struct wire_answer *answer);
-
-static void go_on(struct search *s)
-{
-	switch (mx_step(&s->mx)) {
-	case MX_STEP_ASK:
-		for (unsigned i = 0; i < s->mx.question_count; i++) {
-			s->question[i].search = s;
-			s->question[i].query =
-				dns_ask(s->probe->dns, mx_question_name(&s->mx, i), s->mx.question[i].type,
-					s->mx.is_fresh, on_answer, &s->question[i]);
-		}
-		break;
-	case MX_STEP_PAUSE:
-		loop_timer_set_ms(s->pause, CONFIRM_PAUSE_MS);
-		break;
-	case MX_STEP_DONE:
-		s->is_over = true;
-		loop_stop(s->probe->loop);
-		break;
-	}
-}
-
-static void on_answer(void *arg, const struct wire_answer *answer)
-{
-	struct question *q = arg;
-
-	q->query = NULL;
-	if (mx_answer(&q->search->mx, (unsigned)(q - q->search->question), answer))
-		go_on(q->search);
-}
-
-static void on_pause_over(void *arg)
-{
-	struct search *s = arg;
-
-	mx_resume(&s->mx);
-	go_on(s);
-}
-
-static uint64_t random_seed(void)
-{
-	uint64_t seed = 0;
-
-	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		seed = clock_wall_us(); /* it only orders equals */
-	return seed;
-}
-
-static void run_search(struct probe *p, struct search *s, const struct conf_server *server, const char *name)
+static void run_search(struct probe *p, struct mx_search *mx, const struct conf_server *server, const char *name)
 {
 	bool is_direct = server->method == METHOD_DIRECT;
 
-	s->probe = p;
-	s->pause = loop_timer_new(p->loop, on_pause_over, s);
-	mx_start(&s->mx, is_direct ? RESOLVE_MX : RESOLVE_HOST, name, server->deny, server->deny_count,
-		 destination_tlsa_port(p->conf, server), random_seed());
-	go_on(s);
-	while (!s->is_over)
-		loop_run(p->loop);
-	loop_timer_free(&s->pause);
+	mx_start(mx, is_direct ? RESOLVE_MX : RESOLVE_HOST, name, server->deny, server->deny_count,
+		 destination_tlsa_port(p->conf, server), search_seed());
+	if (!search_run(p->loop, p->dns, mx, 0))
+		BUG("a search without deadline is late");
 }
 
 /* --- telling */
@@ -181,7 +108,7 @@ bool probe_find_hosts(struct probe *p, const struct conf_server *server, struct 
 	bool is_mx = server->method == METHOD_DIRECT, is_ok = false;
 	struct slice name = slice_of(is_mx ? p->domain : server->host);
 	int64_t since_ms = clock_mono().ms;
-	struct search *s = xcalloc(1, sizeof(*s));
+	struct mx_search *mx = xcalloc(1, sizeof(*mx));
 	const char *words;
 	struct buf ascii;
 
@@ -194,16 +121,16 @@ bool probe_find_hosts(struct probe *p, const struct conf_server *server, struct 
 		else
 			fail_dns(p, server, RESOLVE_NO_DOMAIN, since_ms, words);
 	} else {
-		run_search(p, s, server, buf_text(&ascii));
-		is_ok = s->mx.status == RESOLVE_OK;
+		run_search(p, mx, server, buf_text(&ascii));
+		is_ok = mx->status == RESOLVE_OK;
 		if (is_ok)
-			mx_hosts(&s->mx, hosts);
+			mx_hosts(mx, hosts);
 		if (is_ok)
 			tell_hosts(p, hosts, is_mx, true, clock_mono().ms - since_ms);
 		else
-			fail_dns(p, server, s->mx.status, since_ms, s->mx.text);
+			fail_dns(p, server, mx->status, since_ms, mx->text);
 	}
 	buf_release(&ascii);
-	free(s);
+	free(mx);
 	return is_ok;
 }

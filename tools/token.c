@@ -1,15 +1,13 @@
-/*
- * token - asks a token server one question (OAuth2), or a domain for its MTA-STS policy, and ends.
+/* token.c - asks a token server one question (OAuth2), or a domain for its MTA-STS policy, and ends.
  *
- * Purpose    The only program that speaks HTTPS. Master runs it whenever an access token or a policy has to be fetched,
- *            `postern login` and `postern test` likewise; so that no process that lives long has libcurl in it.
- * Runs as    smtp-user, when whoever starts it is root; in the same jail as smtpout, but for the chroot, before the
- * first byte from outside is read. Network, no writing but to the descriptors it was given. Reads      stdin: the
- * question, with the secrets that it needs (lib/oauth.h); resolv.conf, hosts, the system's certificate authorities.
- * Arguments and environment hold no secrets; nothing is logged. Writes     stdout: the answer. Descriptor 3, where
- * there is one: a new refresh token, synced before stdout says so. Exits      0 when it has answered, whatever the
- * answer is; 64 by hand; 71 when it cannot work here. Limits     the question's deadline for DNS, connection and answer
- * together; 64 KiB of answer.
+ * Started by:    master, when an access token or a policy has to be fetched; `postern login` and `postern test`. The
+ * only program that speaks HTTPS, so that no process that lives long has libcurl in it Runs as:       smtp-user when
+ * root starts it; smtpout's jail but for the chroot; network, no writing but to the descriptors it was given Before
+ * jail:   resolv.conf, hosts, certificate authorities of the system Reads:         stdin: the question, with the
+ * secrets that it needs (lib/oauth.h); none in arguments or environment Writes:        stdout: the answer. Descriptor
+ * 3, where there is one: a new refresh token, synced before stdout says so Logs:          nothing Exits:         0 when
+ * it has answered, whatever the answer is; 64 by hand; 71 when it cannot work here Limits:        the question's
+ * deadline for DNS, connection and answer together; 64 KiB of answer
  */
 #include "lib/helper.h"
 #include "lib/https.h"
@@ -20,22 +18,15 @@
 #include "lib/refresh.h"
 #include "lib/sts.h"
 #include "lib/text.h"
-#include "resolver/dns.h"
 #include "resolver/host.h"
-#include "resolver/mx.h"
+#include "tools/search.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 enum { ANSWER_MAX = 64 << 10, PIECE = 4096, SECRETS_MAX = 2, FILES_MAX = 256 };
-
-struct question {
-	struct search *search;
-	struct dns_query *query;
-};
 
 /* Everything there is. */
 struct token {
@@ -55,14 +46,6 @@ struct token {
 	struct buf answer; /* records */
 	uid_t uid;
 	gid_t gid;
-};
-
-struct search {
-	struct token *t;
-	struct loop_timer *deadline;
-	struct mx_search mx;
-	struct question question[MX_QUESTIONS_MAX];
-	bool is_over;
 };
 
 static bool give_up(struct token *t, const char *why)
@@ -143,66 +126,19 @@ static bool read_question(struct buf *out)
 	return got == 0;
 }
 
-/* --- where the server is; as tools/probe_dns.c, and the resolver, look for it */
-
-static void on_answer(void *arg, const struct wire_answer *answer);
-
-static void end_search(struct search *s)
-{
-	s->is_over = true;
-	loop_stop(s->t->loop);
-}
-
-static void go_on(struct search *s)
-{
-	switch (mx_step(&s->mx)) {
-	case MX_STEP_ASK:
-		for (unsigned i = 0; i < s->mx.question_count; i++) {
-			s->question[i].search = s;
-			s->question[i].query = dns_ask(s->t->dns, mx_question_name(&s->mx, i), s->mx.question[i].type,
-						       s->mx.is_fresh, on_answer, &s->question[i]);
-		}
-		break;
-	case MX_STEP_PAUSE: /* it does not exist, says one answer; that does for us: another fetch will ask again */
-	case MX_STEP_DONE:
-		end_search(s);
-		break;
-	}
-}
-
-static void on_answer(void *arg, const struct wire_answer *answer)
-{
-	struct question *q = arg;
-
-	q->query = NULL;
-	if (mx_answer(&q->search->mx, (unsigned)(q - q->search->question), answer))
-		go_on(q->search);
-}
-
-static void on_deadline(void *arg)
-{
-	end_search(arg);
-}
+/* --- where the server is */
 
 static bool search(struct token *t, const char *name)
 {
-	static struct search s;
+	static struct mx_search mx;
 	static struct hosts hosts;
-	uint64_t seed = 0;
 
-	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-		seed = clock_wall_us(); /* it only orders equals */
-	s.t = t;
-	s.deadline = loop_timer_new(t->loop, on_deadline, &s);
-	loop_timer_set_ms(s.deadline, t->deadline_ms);
-	mx_start(&s.mx, RESOLVE_HOST, name, NULL, 0, 0, seed);
-	go_on(&s);
-	while (!s.is_over)
-		loop_run(t->loop);
-	loop_timer_free(&s.deadline);
-	if (s.mx.status != RESOLVE_OK)
-		return give_up(t, s.mx.text[0] ? s.mx.text : "no answer from DNS");
-	mx_hosts(&s.mx, &hosts);
+	mx_start(&mx, RESOLVE_HOST, name, NULL, 0, 0, search_seed());
+	if (!search_run(t->loop, t->dns, &mx, t->deadline_ms))
+		return give_up(t, "no answer from DNS");
+	if (mx.status != RESOLVE_OK)
+		return give_up(t, mx.text);
+	mx_hosts(&mx, &hosts);
 	t->host = hosts.host[0];
 	return true;
 }

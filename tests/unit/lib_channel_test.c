@@ -20,7 +20,7 @@ struct fixture {
 	struct loop *loop;
 	struct channel *channel;
 	int to_us[2], from_us[2];
-	unsigned received, sum, rooms, ends;
+	unsigned received, sum, rooms;
 	bool frees_channel, pauses, refuses;
 	struct msg_head head;
 };
@@ -276,23 +276,6 @@ static void test_paused_input_stays_in_the_pipe(void **state)
 	assert_int_equal(f->received, 4);
 }
 
-static void on_eof(void *arg)
-{
-	((struct fixture *)arg)->ends++;
-}
-
-static void test_end_is_told_once(void **state)
-{
-	struct fixture *f = *state;
-
-	channel_on_eof(f->channel, on_eof, f);
-	(void)close(f->to_us[1]);
-	for (int i = 0; i < 3; i++)
-		turn(f);
-	assert_int_equal(f->ends, 1);
-	f->to_us[1] = open("/dev/null", O_RDONLY | O_CLOEXEC); /* for teardown */
-}
-
 static void child_reads_for_ever(int fd)
 {
 	struct packet p;
@@ -352,7 +335,6 @@ int main(void)
 		CHANNEL_TEST(test_queue_of_a_dead_generation_goes),
 		CHANNEL_TEST(test_channel_freed_by_its_callback),
 		CHANNEL_TEST(test_paused_input_stays_in_the_pipe),
-		CHANNEL_TEST(test_end_is_told_once),
 		CHANNEL_TEST(test_killed_readers),
 	};
 
