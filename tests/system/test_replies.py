@@ -168,7 +168,8 @@ def test_reconnect_is_no_attempt(mta, fake):
     assert len(server.sessions) >= 4
 
 
-def test_too_many_connections_means_fewer(mta, fake):
+def fake_for_two(fake, reply):
+    """A server that tells the third connection at a time so; and what it has seen."""
     state = {"open": 0, "refused": 0}
     lock = threading.Lock()
 
@@ -179,14 +180,18 @@ def test_too_many_connections_means_fewer(mta, fake):
         try:
             if is_too_many:
                 state["refused"] += 1
-                s.say("421 4.7.0 Error: too many connections from 192.0.2.9")
+                s.say(reply)
                 return
             s.say("220 fake.example ESMTP")
             s.serve(dot=lambda _: s.pause(0.05))
         finally:
             with lock:
                 state["open"] -= 1
-    server = fake(script)
+    return fake(script), state
+
+
+def test_too_many_connections_means_fewer(mta, fake):
+    server, state = fake_for_two(fake, "421 4.7.0 Error: too many connections from 192.0.2.9")
     mta.start(RETRY + relay(server))
     mta.drop_many(40, letter)
     server.wait(40)
@@ -197,24 +202,7 @@ def test_too_many_connections_means_fewer(mta, fake):
 
 def test_server_fewer_is_about_all_sites_of_a_direct_server(mta, fake, zone):
     """Four sites at an address that takes two connections: each has one at first."""
-    state = {"open": 0, "refused": 0}
-    lock = threading.Lock()
-
-    def script(s):
-        with lock:
-            state["open"] += 1
-            is_too_many = state["open"] > 2
-        try:
-            if is_too_many:
-                state["refused"] += 1
-                s.say("421 4.3.2 enough connections")
-                return
-            s.say("220 fake.example ESMTP")
-            s.serve(dot=lambda _: s.pause(0.05))
-        finally:
-            with lock:
-                state["open"] -= 1
-    server = fake(script)
+    server, state = fake_for_two(fake, "421 4.3.2 enough connections")
     mta.start(RETRY + zone({f"{name} MX": [f"10 mx.{name}"] for name in SITES} | {f"mx.{name} A": [server.address] for name in SITES}) +
               rules(mta, 'code 421 text "enough connections" -> server fewer\n') +
               'server "direct" { method = direct port = 2525 tls = none deny-addresses = {} max-connections-per-destination = 1 }\n')

@@ -164,15 +164,23 @@ static void what_is_rejected(void **state)
 	assert_non_null(strstr(buf_text(&f->converter.header.reason), "message-size-limit"));
 }
 
-static void a_file_that_shrinks_is_taken_later(void **state)
+/* A message that somebody has just looked at; .fd is the caller's. */
+static struct convert_source looked_at(struct folder *f)
 {
-	struct folder *f = *state;
 	struct convert_source source = { .id = 1ull << 60 };
-	int fd = -1;
 
 	put_file(f, "in", "To: a@b\n\nx\n", 11);
 	source.fd = openat(f->fd, "in", O_RDONLY);
 	assert_int_equal(fstat(source.fd, &source.st), 0);
+	return source;
+}
+
+static void a_file_that_shrinks_is_taken_later(void **state)
+{
+	struct folder *f = *state;
+	struct convert_source source = looked_at(f);
+	int fd = -1;
+
 	source.st.st_size += 100; /* as it was when somebody looked */
 	assert_int_equal(convert_file(&f->converter, &source, f->fd, "new", &fd), CONVERT_CHANGED);
 	source.st.st_size -= 101;
@@ -185,12 +193,9 @@ static void a_file_that_shrinks_is_taken_later(void **state)
 static void a_file_whose_inode_changed_is_taken_later(void **state)
 {
 	struct folder *f = *state;
-	struct convert_source source = { .id = 1ull << 60 };
+	struct convert_source source = looked_at(f);
 	int fd = -1;
 
-	put_file(f, "in", "To: a@b\n\nx\n", 11);
-	source.fd = openat(f->fd, "in", O_RDONLY);
-	assert_int_equal(fstat(source.fd, &source.st), 0);
 	source.st.st_ctim.tv_nsec ^= 1;
 	assert_int_equal(convert_file(&f->converter, &source, f->fd, "new", &fd), CONVERT_CHANGED);
 	assert_int_equal(faccessat(f->fd, "new", F_OK, 0), -1);

@@ -53,17 +53,8 @@ static void test_parts_wait_for_the_sync(void **state)
 {
 	static const char *const RCPTS[] = { "x@one.example", "y@two.example", NULL };
 	struct scheduler *s = *state;
-	struct plan plan;
-	struct record *r;
-	entry_index i;
 
-	put_record(s, ID, RECORD_WAITING, RCPTS);
-	r = journal_get(s->journal, ID, 1);
-	assert_non_null(r);
-	assert_true(intake_plan(s, r, &plan));
-	i = intake_entry(s, r, slice_of(r->domain), &plan);
-	record_free(&r);
-	intake_split(s, i);
+	intake_split(s, put_entry(s, ID, RCPTS));
 	assert_int_equal(entries_count(s->entries), 2);
 	assert_int_equal(entries_heap_count(s->entries), 0);
 	intake_after_sync(s);

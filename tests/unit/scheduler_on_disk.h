@@ -4,6 +4,7 @@
 #include "lib/channel.h"
 #include "lib/spool.h"
 #include "scheduler/history.h"
+#include "scheduler/intake.h"
 #include "scheduler/scheduler.h"
 #include <fcntl.h>
 #include <ftw.h>
@@ -158,6 +159,22 @@ static inline void put_record(struct scheduler *s, uint64_t id, enum record_stat
 	r->message_rcpt_count = r->rcpt_count;
 	assert_int_equal(journal_put(s->journal, r), STORE_OK);
 	record_free(&r);
+}
+
+/* The same, and known to the scheduler; not due yet. */
+static inline entry_index put_entry(struct scheduler *s, uint64_t id, const char *const *rcpts)
+{
+	struct plan plan;
+	struct record *r;
+	entry_index i;
+
+	put_record(s, id, RECORD_WAITING, rcpts);
+	r = journal_get(s->journal, id, 1);
+	assert_non_null(r);
+	assert_true(intake_plan(s, r, &plan));
+	i = intake_entry(s, r, slice_of(r->domain), &plan);
+	record_free(&r);
+	return i;
 }
 
 /* A file, of which nobody looks at the content here. */

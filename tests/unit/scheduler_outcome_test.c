@@ -9,21 +9,6 @@ enum { RELAY, DIRECT };
 static const uint64_t ID = UINT64_C(1795307043448000) << 12;
 static const char *const RCPTS[] = { "x@there.example", "y@there.example", NULL };
 
-static void put_entry(struct scheduler *s)
-{
-	struct plan plan;
-	struct record *r;
-	entry_index i;
-
-	put_record(s, ID, RECORD_WAITING, RCPTS);
-	r = journal_get(s->journal, ID, 1);
-	assert_non_null(r);
-	assert_true(intake_plan(s, r, &plan));
-	i = intake_entry(s, r, slice_of(r->domain), &plan);
-	entries_push(s->entries, i, clock_mono());
-	record_free(&r);
-}
-
 /* Two of them, which have what their last scheduler gave them. */
 static void make_workers(struct scheduler *s)
 {
@@ -65,7 +50,7 @@ static void test_first_servers_report_comes_last(void **state)
 	struct msg_report report = report_of(s, RELAY, &first);
 	struct job *job;
 
-	put_entry(s);
+	entries_push(s->entries, put_entry(s, ID, RCPTS), clock_mono());
 	make_workers(s);
 	flight.server = conf_server_key(&s->conf->server[DIRECT]);
 	outcome_on_inflight(s, &s->worker[1], &flight);
