@@ -62,8 +62,9 @@ def test_relay_through_a_real_server(mta, peer, kind):
     mta.start(server.relay())
     for i, body in enumerate(BODIES.values()):
         mta.drop(letter(body, ident=str(i)))
-    arrived = server.wait(len(BODIES))
+    server.wait(len(BODIES))
     mta.wait_empty()
+    arrived = server.wait(len(BODIES))
     bodies_only = kind in (peers.OpenSmtpd, peers.SmtpSink)
     for i, (label, body) in enumerate(BODIES.items()):
         mine, = [data for data in arrived if f"<{i}@here.example>".encode() in data]
