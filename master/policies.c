@@ -48,14 +48,19 @@ static struct kept_bucket *bucket_of(struct policies *all, const char *domain)
 	return &all->buckets[text_hash(domain, strlen(domain)) % BUCKETS];
 }
 
+static void kept_free(struct kept *k)
+{
+	free(k->domain);
+	free(k->line);
+	free(k);
+}
+
 static void drop(struct policies *all, struct kept *k)
 {
 	LIST_REMOVE(k, bucket);
 	TAILQ_REMOVE(&all->kept, k, link);
 	all->kept_count--;
-	free(k->domain);
-	free(k->line);
-	free(k);
+	kept_free(k);
 }
 
 /* False: the line says nothing that may be believed. */
@@ -314,21 +319,22 @@ struct policies *policies_new(struct master *m)
 void policies_free(struct policies **policies)
 {
 	struct policies *all = *policies;
-	struct errand *e;
 
 	if (!all)
 		return;
 	if (all->is_unsaved)
 		save(all);
 	TAILQ_CONCAT(&all->waiting, &all->active, link);
-	while ((e = TAILQ_FIRST(&all->waiting))) {
-		TAILQ_REMOVE(&all->waiting, e, link);
+	for (struct errand *e = TAILQ_FIRST(&all->waiting), *next; e; e = next) {
+		next = TAILQ_NEXT(e, link);
 		if (e->late)
 			helper_forget(&e->helper, true);
 		errand_free(e);
 	}
-	while (!TAILQ_EMPTY(&all->kept))
-		drop(all, TAILQ_FIRST(&all->kept));
+	for (struct kept *k = TAILQ_FIRST(&all->kept), *next; k; k = next) {
+		next = TAILQ_NEXT(k, link);
+		kept_free(k);
+	}
 	loop_timer_free(&all->save);
 	free(all);
 	*policies = NULL;

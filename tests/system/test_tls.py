@@ -30,7 +30,8 @@ class Pki:
         self.count += 1
         stem = self.folder / f"{self.count}-{name.replace(' ', '-')}"
         cert, key = stem.with_name(stem.name + ".crt"), stem.with_name(stem.name + ".key")
-        command = ["faketime", when] if when else []
+        # faketime names its shared memory by its process id, and one that was killed has left it behind.
+        command = ["sh", "-c", 'rm -f /dev/shm/faketime_shm_$$ /dev/shm/sem.faketime_sem_$$; exec faketime "$@"', "sh", when] if when else []
         command += ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", str(days),
                     "-subj", f"/CN={name}", "-keyout", key, "-out", cert, "-addext", f"basicConstraints=critical,CA:{str(ca).upper()}"]
         if by:
