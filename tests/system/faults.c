@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum { FIRST_OWN_FD = 16 }; /* below are the log and what master gives */
-enum { FILE_SYNC = 1, FOLDER_SYNC = 2, READ_ONLY = 4, HANG = 8, STALL = 16 };
+enum { FILE_SYNC = 1, FOLDER_SYNC = 2, READ_ONLY = 4, HANG = 8, STALL = 16, CRASH = 32 };
 
 static struct page {
 	int64_t clock_ms;  /* how far CLOCK_REALTIME is off */
@@ -157,7 +157,7 @@ GUARDED_OPEN(open64, (const char *path, int flags, ...), (path, flags, mode))
 GUARDED_OPEN(openat, (int fd, const char *path, int flags, ...), (fd, path, flags, mode))
 GUARDED_OPEN(openat64, (int fd, const char *path, int flags, ...), (fd, path, flags, mode))
 
-/* --- a message that is never read to its end, and the limit of processor time, shortened --- */
+/* --- a message that is never read to its end, or that kills its reader, and the limit of processor time, shortened --- */
 
 ssize_t pread(int fd, void *bytes, size_t len, off_t at)
 {
@@ -166,6 +166,8 @@ ssize_t pread(int fd, void *bytes, size_t len, off_t at)
 	while (got > 0 && memmem(bytes, (size_t)got, "HANG", 4) && is_on(HANG))
 		for (volatile int i = 0; i < 1000000; i++)
 			;
+	if (got > 0 && memmem(bytes, (size_t)got, "CRASH", 5) && is_on(CRASH))
+		raise(SIGSEGV);
 	return got;
 }
 

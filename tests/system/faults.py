@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness import BUILD
 
-FILE_SYNC, FOLDER_SYNC, READ_ONLY, HANG, STALL = 1, 2, 4, 8, 16
+FILE_SYNC, FOLDER_SYNC, READ_ONLY, HANG, STALL, CRASH = 1, 2, 4, 8, 16, 32
 PROGRAMS = ("pickup", "scheduler", "resolver", "limiter", "smtpout")
 HERE = Path(__file__).resolve().parent
 

@@ -96,7 +96,7 @@ def test_re02_full_while_outcomes_come_in(small, server, gate):
     srv.wait(2)
     begin = time.monotonic()
     assert sum(mta.status()["queue"].values()) >= 100 and len(mta.queue()) >= 100
-    assert time.monotonic() - begin < 3, "operators wait for the disk"
+    assert time.monotonic() - begin < 15, "operators wait for the disk"
     assert mta.pids("scheduler") == scheduler
     mta.kill("scheduler")                       # what it could not write down the worker still knows
     mta.wait_log("queue database db/queue needs free disk space to recover")
