@@ -36,6 +36,7 @@ def send_one(mta, srv, ident):
 
 
 @pytest.mark.parametrize("name", ["pickup", "scheduler", "limiter"])
+@pytest.mark.final
 def test_cr02_to_cr13_die_at_any_call(faulty, server, name):
     mta, srv = faulty(name), server(refuse_gone)
     mta.allow = ["signal 9"]

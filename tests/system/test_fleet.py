@@ -83,6 +83,7 @@ def test_every_scope_is_shared(make_mta, sink, redis):
     assert server.count() == 4
 
 
+@pytest.mark.final
 @pytest.mark.parametrize("down", ["hold", "share"])
 def test_no_span_is_over_while_hosts_and_store_are_killed(make_mta, sink, redis, down):
     """Counted where mail arrives. The store comes back with all it knew, or with nothing."""

@@ -227,6 +227,7 @@ def check_no_span_over(sent, amount, seconds):
         assert last - first > seconds, f"{amount + 1} within {last - first:.6f} s"
 
 
+@pytest.mark.final
 @pytest.mark.parametrize("amount", [30, 12000])
 def test_no_span_is_over_its_limit_when_killed_at_random(limiter, amount):
     """Sends lie anywhere between permit and settlement; 15 or more kills of the limiter, some of the scheduler."""
