@@ -27,11 +27,14 @@ static unsigned random_bits(void)
 	return pool[--left] & ((1u << ID_RANDOM_BITS) - 1);
 }
 
-uint64_t spool_id_next(uint64_t last_id)
+uint64_t spool_id_next(uint64_t last_id, enum spool_giver giver)
 {
 	uint64_t id = clock_wall_us() << ID_RANDOM_BITS | random_bits();
 
-	return id > last_id ? id : last_id + 1; /* the clock went back, or one microsecond saw two */
+	if (id <= last_id)
+		id = last_id + 2; /* the clock went back, or one microsecond saw two */
+	id = (id & ~1ull) | giver;
+	return id > last_id ? id : id + 2;
 }
 
 void spool_id_format(uint64_t id, char text[SPOOL_ID_TEXT])

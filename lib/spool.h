@@ -24,11 +24,15 @@ enum {
 	SPOOL_SHARDS = 256
 };
 
+/* Who may give ids. Two that do not ask one another can never give the same: the lowest bit says who it was. */
+enum spool_giver { SPOOL_BY_PICKUP, SPOOL_BY_SCHEDULER };
+
 /*
- * Ids are 64 bits: microseconds since 1970 in the upper 52, randomness in the lower 12; larger than any handed out
- * before. The text form is 13 characters, base 32 (0-9A-V), so text order is time order and \w+ matches it.
+ * Ids are 64 bits: microseconds since 1970 in the upper 52, randomness in the lower 12, but for the giver's bit; larger
+ * than any handed out before. The text form is 13 characters, base 32 (0-9A-V), so text order is time order and \w+
+ * matches it.
  */
-uint64_t spool_id_next(uint64_t last_id);
+uint64_t spool_id_next(uint64_t last_id, enum spool_giver giver);
 void spool_id_format(uint64_t id, char text[SPOOL_ID_TEXT]);
 bool spool_id_parse(struct slice text, uint64_t *id) MUST_CHECK; /* exactly the form above */
 /* "incoming/ID" and "queue/XX/ID". XX: four seconds of arrival share a folder, so a batch touches one or two. */

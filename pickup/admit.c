@@ -389,7 +389,7 @@ enum admit_result admit_batch(struct admit *a, unsigned max)
 			break;
 		}
 		left -= size < left ? size : left;
-		a->last_id = spool_id_next(a->last_id);
+		a->last_id = spool_id_next(a->last_id, SPOOL_BY_PICKUP);
 		result = add_item(a, (struct admit_item){ .id = a->last_id, .file = file, .fd = -1 });
 		if (i % CATCH_UP_FILES == 0)
 			scan_catch_up(a->scan);

@@ -116,7 +116,7 @@ static bool file_to_dead(const struct report *report)
 
 static uint64_t new_id(struct scheduler *s)
 {
-	s->last_id = spool_id_next(s->last_id);
+	s->last_id = spool_id_next(s->last_id, SPOOL_BY_SCHEDULER);
 	return s->last_id;
 }
 

@@ -68,6 +68,29 @@ def test_ck02_back_by_a_week_and_nothing_is_stuck(faulty, server):
     assert ids(mta) == sorted(ids(mta)) and len(set(ids(mta))) == 6
 
 
+def test_ck02_a_report_and_a_new_message_never_share_an_id(faulty, server):
+    """With a clock that was set back ids count on from the last one: pickup's must not meet those of reports."""
+    mta, srv = faulty(), server(lambda s: None)
+
+    def script(s):
+        s.say("220 fake.example ESMTP")
+        s.serve(mail=lambda a: "451 4.2.0 not now" if a.startswith("<>") else None,
+                rcpt=lambda a: "550 5.1.1 nobody" if "nobody" in a else None)
+    srv.scripts = [script]
+    mta.start('retry { after = { "1h" } }\n' + relay("out", srv))
+    mta.drop(letter(ident="0"))
+    srv.wait(1)
+    mta.wait_empty()
+    mta.faults.clock_ms = -7 * DAY
+    mta.drop(letter(to="nobody@there.example", ident="1"))
+    mta.wait_log("status=deferred")             # the report about it, which nobody takes
+    mta.drop(letter(ident="2"))
+    srv.wait(2)
+    wait_until(lambda: len(mta.queue()) == 1)
+    report, = mta.queue()
+    assert report["sender"] == "" and report["queue_id"] not in ids(mta)
+
+
 def test_ck02_a_pause_is_no_longer_than_it_was(faulty, server):
     full = [True]
     mta, srv = faulty(), server(answers(mail=QUOTA))

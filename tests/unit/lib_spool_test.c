@@ -18,7 +18,7 @@ static void ids_grow_and_come_back_from_text(void **state UNUSED)
 	char text[SPOOL_ID_TEXT], before[SPOOL_ID_TEXT] = "0000000000000";
 
 	for (int i = 0; i < 10000; i++) {
-		uint64_t id = spool_id_next(last);
+		uint64_t id = spool_id_next(last, (enum spool_giver)(i & 1));
 
 		assert_true(id > last);
 		spool_id_format(id, text);
@@ -36,7 +36,14 @@ static void an_id_follows_the_largest_when_the_clock_went_back(void **state UNUS
 {
 	uint64_t future = (clock_wall_us() + 3600u * 1000000u) << 12;
 
-	assert_int_equal(spool_id_next(future), future + 1);
+	for (uint64_t last = future; last < future + 5; last++) {
+		uint64_t by_pickup = spool_id_next(last, SPOOL_BY_PICKUP),
+			 by_scheduler = spool_id_next(last, SPOOL_BY_SCHEDULER);
+
+		assert_in_range(by_pickup, last + 1, last + 3);
+		assert_in_range(by_scheduler, last + 1, last + 3);
+		assert_true(by_pickup != by_scheduler && by_pickup % 2 == 0 && by_scheduler % 2 == 1);
+	}
 }
 
 static void ids_that_are_none(void **state UNUSED)
