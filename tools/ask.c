@@ -109,8 +109,8 @@ static void read_answer(int fd, int timeout_ms, struct ask_result *result, ask_f
 	buf_release(&in);
 }
 
-struct ask_result ask_scheduler(const struct instance *in, const json_t *request, int timeout_ms, ask_fn on_line,
-				void *arg)
+static struct ask_result ask(const struct instance *in, const json_t *request, int timeout_ms, ask_fn on_line,
+			     void *arg)
 {
 	struct ask_result result = { .status = EXIT_STATUS_TEMPORARY,
 				     .text = xstrdup("the scheduler does not answer") };
@@ -128,4 +128,46 @@ struct ask_result ask_scheduler(const struct instance *in, const json_t *request
 		read_answer(fd, timeout_ms, &result, on_line, arg);
 	close(fd);
 	return result;
+}
+
+struct ask_result ask_scheduler(const struct instance *in, json_t *request, int timeout_ms, ask_fn on_line, void *arg)
+{
+	struct ask_result result = ask(in, request, timeout_ms, on_line, arg);
+
+	json_decref(request);
+	return result;
+}
+
+struct ask_result ask_instance(const struct command_context *c, json_t *request, int timeout_ms, ask_fn on_line,
+			       void *arg)
+{
+	struct ask_result result;
+	struct instance in;
+	int status = instance_open(&in, c);
+
+	if (status != 0) {
+		json_decref(request);
+		return (struct ask_result){ .status = status, .text = xstrdup("") };
+	}
+	result = ask_scheduler(&in, request, timeout_ms, on_line, arg);
+	instance_close(&in);
+	return result;
+}
+
+const char *ask_text(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+void ask_format_number(char cell[ASK_NUMBER_BYTES], const json_t *value)
+{
+	(void)snprintf(cell, ASK_NUMBER_BYTES, "%lld", (long long)json_integer_value(value));
+}
+
+void ask_print_json(const json_t *line)
+{
+	json_dumpf(line, stdout, JSON_COMPACT);
+	putchar('\n');
 }

@@ -7,7 +7,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
-enum { LIMITS_TIMEOUT_MS = 60 * 1000, NUMBER_BYTES = 32 };
+enum { LIMITS_TIMEOUT_MS = 60 * 1000 };
 
 static const struct column COLUMNS[] = {
 	{ "SCOPE", 11, false },  { "NAME", 28, false }, { "LIMIT", 28, false },  { "USED", 12, true },
@@ -19,57 +19,40 @@ struct listing {
 	unsigned count;
 };
 
-static const char *string_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
 static void print_limit(void *arg, json_t *line)
 {
 	struct listing *listing = arg;
-	char used[NUMBER_BYTES], allowed[NUMBER_BYTES], leased[NUMBER_BYTES] = "-";
+	char used[ASK_NUMBER_BYTES], allowed[ASK_NUMBER_BYTES], leased[ASK_NUMBER_BYTES] = "-";
 	const json_t *lease = json_object_get(line, "leased");
 	const char *cells[] = {
-		string_of(line, "scope"),  string_of(line, "name"), string_of(line, "limit"), used, allowed, leased,
-		string_of(line, "free_at")
+		ask_text(line, "scope"),  ask_text(line, "name"), ask_text(line, "limit"), used, allowed, leased,
+		ask_text(line, "free_at")
 	};
 
 	if (listing->is_json) {
-		json_dumpf(line, stdout, JSON_COMPACT);
-		putchar('\n');
+		ask_print_json(line);
 		return;
 	}
 	if (listing->count++ == 0)
 		columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
-	(void)snprintf(used, sizeof(used), "%lld", (long long)json_integer_value(json_object_get(line, "used")));
-	(void)snprintf(allowed, sizeof(allowed), "%lld",
-		       (long long)json_integer_value(json_object_get(line, "allowed")));
+	ask_format_number(used, json_object_get(line, "used"));
+	ask_format_number(allowed, json_object_get(line, "allowed"));
 	if (lease)
-		(void)snprintf(leased, sizeof(leased), "%lld", (long long)json_integer_value(lease));
+		ask_format_number(leased, lease);
 	columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 }
 
 /* Takes the request. */
 static int ask(const struct command_context *c, json_t *request, ask_fn on_line, void *arg)
 {
-	struct ask_result result;
-	struct instance in;
-	int status = instance_open(&in, c);
+	struct ask_result result = ask_instance(c, request, LIMITS_TIMEOUT_MS, on_line, arg);
 
-	if (status == 0) {
-		result = ask_scheduler(&in, request, LIMITS_TIMEOUT_MS, on_line, arg);
-		status = result.status;
-		if (*result.text && status == 0)
-			puts(result.text);
-		else if (*result.text)
-			command_complain("%s", result.text);
-		free(result.text);
-		instance_close(&in);
-	}
-	json_decref(request);
-	return status;
+	if (*result.text && result.status == 0)
+		puts(result.text);
+	else if (*result.text)
+		command_complain("%s", result.text);
+	free(result.text);
+	return result.status;
 }
 
 static int complain_usage(const char *what)
@@ -133,13 +116,12 @@ int command_limits(const struct command_context *c, int argc, char **argv)
 static void print_forecast(void *arg, json_t *line)
 {
 	const json_t *by = json_object_get(line, "decided_by");
-	const char *done = string_of(line, "done_at"), *name = string_of(by, "name");
+	const char *done = ask_text(line, "done_at"), *name = ask_text(by, "name");
 	long long messages = json_integer_value(json_object_get(line, "messages"));
 	long long held = json_integer_value(json_object_get(line, "held"));
 
 	if (((const struct listing *)arg)->is_json) {
-		json_dumpf(line, stdout, JSON_COMPACT);
-		putchar('\n');
+		ask_print_json(line);
 		return;
 	}
 	printf("%lld message%s", messages, messages == 1 ? "" : "s");
@@ -151,10 +133,10 @@ static void print_forecast(void *arg, json_t *line)
 		printf(": gone at %s", done);
 	else
 		fputs(": nobody can tell when gone", stdout);
-	if (json_is_object(by) && strcmp(string_of(by, "scope"), "speed") == 0)
+	if (json_is_object(by) && strcmp(ask_text(by, "scope"), "speed") == 0)
 		fputs(", as fast as the servers take it", stdout);
 	else if (json_is_object(by))
-		printf(", because of limit %s of %s%s%s", string_of(by, "limit"), string_of(by, "scope"),
+		printf(", because of limit %s of %s%s%s", ask_text(by, "limit"), ask_text(by, "scope"),
 		       *name ? " " : "", name);
 	putchar('\n');
 }

@@ -18,13 +18,6 @@ static const struct column COLUMNS[] = {
 	{ "TRIES", 5, true },    { "NEXT", 20, false },      { "REASON", 0, false },
 };
 
-static const char *string_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
 /* A time as seconds or as text; "" for none. */
 static void format_time(char cell[CELL_BYTES], const json_t *value)
 {
@@ -51,25 +44,18 @@ static const json_t *field_of(const json_t *rcpt, const json_t *message, const c
 
 static void print_recipient(const json_t *message, const json_t *rcpt)
 {
-	char arrived[CELL_BYTES], size[CELL_BYTES], tries[CELL_BYTES], next[CELL_BYTES];
-	const char *sender = string_of(message, "sender"),
+	char arrived[CELL_BYTES], size[ASK_NUMBER_BYTES], tries[ASK_NUMBER_BYTES], next[CELL_BYTES];
+	const char *sender = ask_text(message, "sender"),
 		   *server = json_string_value(field_of(rcpt, message, "server"));
-	const char *cells[] = { string_of(message, "queue_id"),
-				arrived,
-				size,
-				*sender ? sender : "<>",
-				string_of(rcpt, "address"),
-				server ? server : "",
-				tries,
-				next,
-				string_of(rcpt, "delay_reason") };
+	const char *cells[] = {
+		ask_text(message, "queue_id"), arrived, size, *sender ? sender : "<>",       ask_text(rcpt, "address"),
+		server ? server : "",          tries,   next, ask_text(rcpt, "delay_reason")
+	};
 
 	format_time(arrived, json_object_get(message, "arrival_time"));
 	format_time(next, field_of(rcpt, message, "next_attempt"));
-	(void)snprintf(size, sizeof(size), "%lld",
-		       (long long)json_integer_value(json_object_get(message, "message_size")));
-	(void)snprintf(tries, sizeof(tries), "%lld",
-		       (long long)json_integer_value(field_of(rcpt, message, "attempts")));
+	ask_format_number(size, json_object_get(message, "message_size"));
+	ask_format_number(tries, field_of(rcpt, message, "attempts"));
 	columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 }
 
@@ -81,32 +67,16 @@ static void print_message(void *arg, json_t *message)
 	if (listing->count++ == 0 && !listing->is_json)
 		columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
 	if (listing->is_json) {
-		json_dumpf(message, stdout, JSON_COMPACT);
-		putchar('\n');
+		ask_print_json(message);
 		return;
 	}
 	for (size_t i = 0; (rcpt = json_array_get(json_object_get(message, "recipients"), i)); i++)
 		print_recipient(message, rcpt);
 }
 
-static struct ask_result ask(const struct command_context *c, const char *command, struct filter *f, int *status,
-			     int timeout_ms, ask_fn on_line, void *arg)
+static json_t *request_of(const char *command, const struct filter *f)
 {
-	struct ask_result result = { .text = NULL };
-	struct instance in;
-	json_t *request;
-
-	*status = instance_open(&in, c);
-	if (*status != 0) {
-		json_decref(f->object);
-		return result;
-	}
-	request = json_pack("{s:s, s:o}", "command", command, "filters", f->object);
-	result = ask_scheduler(&in, request, timeout_ms, on_line, arg);
-	json_decref(request);
-	instance_close(&in);
-	*status = result.status;
-	return result;
+	return json_pack("{s:s, s:o}", "command", command, "filters", f->object);
 }
 
 int command_queue(const struct command_context *c, int argc, char **argv)
@@ -123,15 +93,13 @@ int command_queue(const struct command_context *c, int argc, char **argv)
 	if ((status = filter_parse(&f, c->name, argc, argv, true)) != 0)
 		return status;
 	listing.is_json = f.is_json;
-	result = ask(c, "queue", &f, &status, LISTING_TIMEOUT_MS, print_message, &listing);
-	if (result.text && !result.is_answered)
-		command_complain("%s", result.text);
-	else if (result.text && listing.count == 0 && !listing.is_json && columns_is_terminal())
+	result = ask_instance(c, request_of("queue", &f), LISTING_TIMEOUT_MS, print_message, &listing);
+	if (result.is_answered && listing.count == 0 && !listing.is_json && columns_is_terminal())
 		puts(f.is_empty ? "the queue is empty" : "nothing matches");
-	else if (result.text && status > EXIT_STATUS_NO_MATCH)
+	else if (*result.text && (!result.is_answered || result.status > EXIT_STATUS_NO_MATCH))
 		command_complain("%s", result.text);
 	free(result.text);
-	return status;
+	return result.status;
 }
 
 int command_act(const struct command_context *c, int argc, char **argv)
@@ -147,11 +115,11 @@ int command_act(const struct command_context *c, int argc, char **argv)
 		json_decref(f.object);
 		return EXIT_STATUS_USAGE;
 	}
-	result = ask(c, c->name, &f, &status, ACTION_TIMEOUT_MS, NULL, NULL);
-	if (result.text && *result.text && result.is_answered && status <= EXIT_STATUS_NO_MATCH)
+	result = ask_instance(c, request_of(c->name, &f), ACTION_TIMEOUT_MS, NULL, NULL);
+	if (*result.text && result.is_answered && result.status <= EXIT_STATUS_NO_MATCH)
 		puts(result.text);
-	else if (result.text && *result.text)
+	else if (*result.text)
 		command_complain("%s", result.text);
 	free(result.text);
-	return status;
+	return result.status;
 }

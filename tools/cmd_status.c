@@ -88,14 +88,6 @@ static json_t *describe(const struct status_view *view)
 			 store ? json_incref(store) : json_null(), "servers", describe_servers(view));
 }
 
-static void print_json(json_t *value)
-{
-	char *text = json_dumps(value, JSON_COMPACT);
-
-	puts(text ? text : "null");
-	free(text);
-}
-
 static void format_uptime(char cell[CELL_BYTES], json_int_t seconds)
 {
 	struct buf text;
@@ -104,18 +96,6 @@ static void format_uptime(char cell[CELL_BYTES], json_int_t seconds)
 	text_format_duration(&text, (uint64_t)(seconds > 0 ? seconds : 0) * 1000);
 	(void)snprintf(cell, CELL_BYTES, "%s", buf_text(&text));
 	buf_release(&text);
-}
-
-static const char *string_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
-static void format_number(char cell[CELL_BYTES], const json_t *object, const char *name)
-{
-	(void)snprintf(cell, CELL_BYTES, "%lld", (long long)json_integer_value(json_object_get(object, name)));
 }
 
 static void print_processes(const json_t *processes)
@@ -129,11 +109,11 @@ static void print_processes(const json_t *processes)
 
 	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
 	for (size_t i = 0; (p = json_array_get(processes, i)); i++) {
-		char pid[CELL_BYTES], uptime[CELL_BYTES], restarts[CELL_BYTES];
-		const char *cells[] = { string_of(p, "name"), pid, uptime, restarts, string_of(p, "state") };
+		char pid[ASK_NUMBER_BYTES], uptime[CELL_BYTES], restarts[ASK_NUMBER_BYTES];
+		const char *cells[] = { ask_text(p, "name"), pid, uptime, restarts, ask_text(p, "state") };
 
-		format_number(pid, p, "pid");
-		format_number(restarts, p, "restarts");
+		ask_format_number(pid, json_object_get(p, "pid"));
+		ask_format_number(restarts, json_object_get(p, "restarts"));
 		format_uptime(uptime, json_integer_value(json_object_get(p, "uptime")));
 		columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 	}
@@ -146,10 +126,10 @@ static void print_queue(const json_t *queue)
 
 	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
 	for (size_t i = 0; i < ARRAY_LEN(STATES); i++) {
-		char count[CELL_BYTES];
+		char count[ASK_NUMBER_BYTES];
 		const char *cells[] = { STATES[i], count };
 
-		format_number(count, queue, STATES[i]);
+		ask_format_number(count, json_object_get(queue, STATES[i]));
 		columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 	}
 }
@@ -160,13 +140,13 @@ static void print_limits(const json_t *server)
 	const json_t *limit;
 
 	for (size_t i = 0; (limit = json_array_get(json_object_get(server, "limits"), i)); i++) {
-		const char *text = json_is_string(limit) ? json_string_value(limit) : string_of(limit, "limit");
+		const char *text = json_is_string(limit) ? json_string_value(limit) : ask_text(limit, "limit");
 		long long used = (long long)json_integer_value(json_object_get(limit, "used"));
 
 		if (columns_is_terminal())
 			printf("  limit %s: %lld used\n", text, used);
 		else
-			printf("limit\t%s\t%s\t%lld\n", string_of(server, "name"), text, used);
+			printf("limit\t%s\t%s\t%lld\n", ask_text(server, "name"), text, used);
 	}
 }
 
@@ -174,18 +154,17 @@ static void print_limits(const json_t *server)
 static void print_token(const json_t *server)
 {
 	const json_t *token = json_object_get(server, "token");
-	const char *until = string_of(token, "valid_until"), *error = string_of(token, "error");
+	const char *until = ask_text(token, "valid_until"), *error = ask_text(token, "error");
 
 	if (!token)
 		return;
 	if (!columns_is_terminal()) {
-		printf("token\t%s\t%s\t%s\t%s\n", string_of(server, "name"), until, string_of(token, "next_try"),
-		       error);
+		printf("token\t%s\t%s\t%s\t%s\n", ask_text(server, "name"), until, ask_text(token, "next_try"), error);
 		return;
 	}
 	printf("  token valid until %s\n", *until ? until : "-: none yet");
 	if (*error)
-		printf("  token: %s; next try %s\n", error, string_of(token, "next_try"));
+		printf("  token: %s; next try %s\n", error, ask_text(token, "next_try"));
 }
 
 static void print_servers(const json_t *servers)
@@ -198,20 +177,21 @@ static void print_servers(const json_t *servers)
 
 	columns_print_headings(COLUMNS, ARRAY_LEN(COLUMNS));
 	for (size_t i = 0; (s = json_array_get(servers, i)); i++) {
-		char connections[CELL_BYTES], sent[CELL_BYTES], deferred[CELL_BYTES], bounced[CELL_BYTES];
-		const char *cells[] = { string_of(s, "display_name"),
-					string_of(s, "method"),
-					string_of(s, "state"),
+		char connections[ASK_NUMBER_BYTES], sent[ASK_NUMBER_BYTES], deferred[ASK_NUMBER_BYTES],
+			bounced[ASK_NUMBER_BYTES];
+		const char *cells[] = { ask_text(s, "display_name"),
+					ask_text(s, "method"),
+					ask_text(s, "state"),
 					connections,
 					sent,
 					deferred,
 					bounced,
-					string_of(s, "reason") };
+					ask_text(s, "reason") };
 
-		format_number(connections, s, "connections");
-		format_number(sent, s, "sent");
-		format_number(deferred, s, "deferred");
-		format_number(bounced, s, "bounced");
+		ask_format_number(connections, json_object_get(s, "connections"));
+		ask_format_number(sent, json_object_get(s, "sent"));
+		ask_format_number(deferred, json_object_get(s, "deferred"));
+		ask_format_number(bounced, json_object_get(s, "bounced"));
 		columns_print_row(COLUMNS, ARRAY_LEN(COLUMNS), cells);
 		print_limits(s);
 		print_token(s);
@@ -225,8 +205,8 @@ static void print_for_people(const json_t *all)
 
 	format_uptime(uptime, json_integer_value(json_object_get(all, "uptime")));
 	if (is_terminal)
-		printf("postern %s, pid %lld, %s for %s\n\n", string_of(all, "version"),
-		       (long long)json_integer_value(json_object_get(all, "pid")), string_of(all, "state"), uptime);
+		printf("postern %s, pid %lld, %s for %s\n\n", ask_text(all, "version"),
+		       (long long)json_integer_value(json_object_get(all, "pid")), ask_text(all, "state"), uptime);
 	print_processes(json_object_get(all, "processes"));
 	if (is_terminal)
 		putchar('\n');
@@ -235,7 +215,7 @@ static void print_for_people(const json_t *all)
 	if (is_terminal)
 		putchar('\n');
 	if (json_is_string(json_object_get(all, "limits_store")))
-		printf("%s%s\n", is_terminal ? "" : "limits-store\t", string_of(all, "limits_store"));
+		printf("%s%s\n", is_terminal ? "" : "limits-store\t", ask_text(all, "limits_store"));
 	print_servers(json_object_get(all, "servers"));
 }
 
@@ -253,24 +233,21 @@ static int not_running(bool is_json)
 static int show(const struct instance *in, bool is_json)
 {
 	struct status_view view = { .master = instance_master(in) ? instance_status(in) : NULL };
-	json_t *request = json_pack("{s:s}", "command", "status"), *all;
 	struct ask_result answer;
+	json_t *all;
 
-	if (!view.master) {
-		json_decref(request);
+	if (!view.master)
 		return not_running(is_json);
-	}
-	answer = ask_scheduler(in, request, STATUS_TIMEOUT_MS, keep_line, &view);
+	answer = ask_scheduler(in, json_pack("{s:s}", "command", "status"), STATUS_TIMEOUT_MS, keep_line, &view);
 	if (!answer.is_answered)
 		command_complain("the scheduler was not asked: %s", answer.text);
 	all = describe(&view);
 	if (is_json)
-		print_json(all);
+		ask_print_json(all);
 	else
 		print_for_people(all);
 	free(answer.text);
 	json_decref(all);
-	json_decref(request);
 	json_decref(view.master);
 	json_decref(view.scheduler);
 	return EXIT_STATUS_DONE;

@@ -3,8 +3,6 @@
 #define TOOLS_COLUMNS_H
 #include "lib/base.h"
 
-enum { COLUMNS_MAX = 12 };
-
 /* Widths in characters for the terminal; the last column is as long as it likes. Rows are printed as they come. */
 struct column {
 	const char *heading;

@@ -9,6 +9,7 @@
  */
 #include "lib/conf.h"
 #include "tools/command.h"
+#include <ctype.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -32,9 +33,8 @@ static const struct {
 	{ "status", command_status, "[--json]", "processes, queue and servers", "Exits 0 when running, 3 when not.\n" },
 	{ "queue", command_queue, "[--json] [ID ...] [FILTER ...]", "what is queued and why",
 	  "With --json one object a line, with the field names of `postqueue -j`.\n"
-	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address, domain, "
-	  ".domain "
-	  "or *.\nExits 1 when a FILTER matches nothing.\n" },
+	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address,\n"
+	  "domain, .domain or *. Exits 1 when a FILTER matches nothing.\n" },
 	{ "forecast", command_forecast, "[--json] [ID ...] [FILTER ...]", "when the queued mail will be gone",
 	  "Under present limits and speed; and which limit decides. FILTER as for queue.\n" },
 	{ "limits", command_limits, "[--json] | set SERVER LIMIT USED --why TEXT | reset SERVER --why TEXT",
@@ -49,14 +49,14 @@ static const struct {
 	  "FILTER as for queue, or --all.\n" },
 	{ "test", command_test, "SERVER --from ADDRESS --to ADDRESS [--dry-run] [--json]",
 	  "send a test message through a server, step by step",
-	  "Prints each step with the server's own words, and what to change when one fails. The service need not run.\n"
-	  "--dry-run stops before DATA. Exits 0, 65 refused for good, 69 unavailable, 75 not now, 77 login "
-	  "refused.\n" },
+	  "Prints each step with the server's own words, and what to change when one fails. The service\n"
+	  "need not run. --dry-run stops before DATA. Exits 0, 65 refused for good, 69 unavailable,\n"
+	  "75 not now, 77 login refused, 78 configuration.\n" },
 	{ "login", command_login, "SERVER", "OAuth2 login for a server with oauth2 { }",
-	  "Prints an address and a code to enter there in any browser, waits for that, and keeps the refresh token in "
-	  "refresh-token-file.\nThe service need not run; one that runs takes it up by itself. Exits 0, 69 token "
-	  "server "
-	  "unavailable, 75 not in\ntime, 77 denied or not permitted, 78 configuration.\n" },
+	  "Prints an address and a code to enter there in any browser, waits for that, and keeps the refresh\n"
+	  "token in refresh-token-file. The service need not run; one that runs takes it up by itself.\n"
+	  "Exits 0, 69 token server unavailable, 75 not in time, 77 denied or not permitted,\n"
+	  "78 configuration.\n" },
 	{ "route", command_route, "SENDER RECIPIENT [--json]", "which servers would carry a message, and why",
 	  "Reads the configuration only; \"\" or <> is the null sender. Exits 1 when no server may carry it.\n" },
 	{ "presets", command_presets, "[NAME]", "the providers' presets, as configuration",
@@ -107,8 +107,10 @@ static int run_command(struct command_context *context, int argc, char **argv)
 		if (strcmp(COMMANDS[i].name, argv[0]) != 0)
 			continue;
 		if (asks_for_help(argc, argv)) {
-			printf("usage: postern [-c FILE] %s %s\n%s.\n%s", COMMANDS[i].name, COMMANDS[i].arguments,
-			       COMMANDS[i].purpose, COMMANDS[i].details);
+			printf("usage: postern [-c FILE] %s%s%s\n\n%c%s.\n%s", COMMANDS[i].name,
+			       *COMMANDS[i].arguments ? " " : "", COMMANDS[i].arguments,
+			       toupper((unsigned char)*COMMANDS[i].purpose), COMMANDS[i].purpose + 1,
+			       COMMANDS[i].details);
 			return EXIT_STATUS_DONE;
 		}
 		(void)snprintf(speaker, sizeof(speaker), "postern: %s", COMMANDS[i].name);

@@ -45,11 +45,9 @@ PRINTF_LIKE(1, 2) static int complain(const char *format, ...)
 static int read_arguments(struct wish *w, int argc, char **argv)
 {
 	static const struct option OPTIONS[] = {
-		{ "from", required_argument, NULL, 'f' },
-		{ "to", required_argument, NULL, 't' },
-		{ "dry-run", no_argument, NULL, 'd' },
-		{ "json", no_argument, NULL, 'j' },
-		{ NULL, 0, NULL, 0 },
+		{ "from", required_argument, NULL, 'f' }, { "to", required_argument, NULL, 't' },
+		{ "dry-run", no_argument, NULL, 'd' },    { "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },       { NULL, 0, NULL, 0 },
 	};
 	static char speaker[] = "postern: test"; /* in getopt's complaints, which look like ours then */
 	int which;
@@ -72,19 +70,18 @@ static int read_arguments(struct wish *w, int argc, char **argv)
 		case 'j':
 			w->is_json = true;
 			break;
+		case 'h':
+			printf("servertest is a part of Postern %s: see `postern test --help`.\n", POSTERN_VERSION);
+			exit(EXIT_STATUS_DONE);
 		default:
 			return EXIT_STATUS_USAGE;
 		}
 	}
-	if (optind + 1 != argc) {
-		complain("takes one server's name: SERVER --from ADDRESS --to ADDRESS");
-		return EXIT_STATUS_USAGE;
-	}
+	if (optind + 1 != argc)
+		return complain("takes one server's name: SERVER --from ADDRESS --to ADDRESS");
 	w->server = argv[optind];
-	if (!w->from || !w->to) {
-		complain("--from ADDRESS and --to ADDRESS are needed");
-		return EXIT_STATUS_USAGE;
-	}
+	if (!w->from || !w->to)
+		return complain("--from ADDRESS and --to ADDRESS are needed");
 	return 0;
 }
 
