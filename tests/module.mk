@@ -47,7 +47,7 @@ bench-limits: all
 	$(Q)POSTERN_BUILD=$(OUT) $(PYTHON) -B tests/bench/limits.py
 demo:
 	$(Q)$(MAKE) --no-print-directory deps
-	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all fake
+	$(Q)$(MAKE) --no-print-directory -s -j$(shell nproc) all fake
 	$(Q)POSTERN_BUILD=$(OUT) $(PYTHON) -B tests/demo/demo.py
 
 # Each header compiles alone.

@@ -49,10 +49,13 @@ class Narrator(threading.Thread):
                 return
             self.done.wait(0.05)
 
-    def chapter(self, text):
-        """A heading, once all that was logged so far is told."""
+    def catch_up(self):
+        """Returns once all that was logged so far is told."""
         size = self.log.stat().st_size
         wait_until(lambda: self.seen >= size or not self.is_alive())
+
+    def chapter(self, text):
+        self.catch_up()
         print(f"\n{text}", flush=True)
 
     def translate(self, line):
@@ -122,11 +125,14 @@ def play(mta, narrator, primary, secondary, site):
         mta.drop(letter(f"customer{i}@customers.example", "second offer"))
     secondary.wait(5)
     held = 12 - secondary.count()
+    mta.wait_log("to=<customer.*server=secondary", times=5)
+    narrator.catch_up()
     tell(f"the limit holds {held} back", "=")
     rows = secondary.wait(12, timeout=30)
     times = [row["time"] for row in rows]
     assert held > 0 and all(b - a >= 4.99 for a, b in zip(times, times[5:])), "more than 5 in 5 seconds"
     mta.wait_log("to=<customer.*server=secondary", times=12)
+    narrator.catch_up()
     tell(f"all 12 released: the sixth came {times[5] - times[0]:.1f} s after the first, the eleventh {times[10] - times[5]:.1f} s after that", "=")
 
     narrator.chapter("5. One whose mailbox is full: it stays in the queue and will be tried again.")
