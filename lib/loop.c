@@ -2,6 +2,8 @@
 #include "lib/loop.h"
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 enum { LOOP_HOOKS_MAX = 8, LOOP_SIGNALS_MAX = 8 };
 
@@ -24,6 +26,8 @@ struct loop {
 	size_t deferred_count, deferred_cap;
 	struct loop_signal signal[LOOP_SIGNALS_MAX];
 	unsigned signal_count;
+	struct event resume;
+	int resume_fd; /* -1: timers are late by what the machine slept */
 	bool is_stopping;
 };
 
@@ -42,6 +46,8 @@ struct loop_timer {
 	void *arg;
 };
 
+static void watch_resume(struct loop *loop);
+
 struct loop *loop_new(void)
 {
 	struct loop *loop = xcalloc(1, sizeof(*loop));
@@ -54,6 +60,7 @@ struct loop *loop_new(void)
 	event_config_free(config);
 	if (!loop->base)
 		BUG("libevent cannot make an event base");
+	watch_resume(loop);
 	return loop;
 }
 
@@ -66,6 +73,10 @@ void loop_free(struct loop **loop)
 	*loop = NULL;
 	for (unsigned i = 0; i < l->signal_count; i++)
 		(void)event_del(&l->signal[i].event);
+	if (l->resume_fd >= 0) {
+		(void)event_del(&l->resume);
+		close(l->resume_fd);
+	}
 	event_base_free(l->base);
 	free(l->deferred);
 	free(l);
@@ -95,15 +106,9 @@ static void run_deferred(struct loop *loop)
 
 void loop_run(struct loop *loop)
 {
-	int flags, rc;
-
 	while (!loop->is_stopping) {
-		flags = EVLOOP_ONCE | (loop->deferred_count > 0 ? EVLOOP_NONBLOCK : 0);
-		rc = event_base_loop(loop->base, flags);
-		if (rc < 0)
+		if (event_base_loop(loop->base, EVLOOP_ONCE | (loop->deferred_count > 0 ? EVLOOP_NONBLOCK : 0)) < 0)
 			BUG("libevent cannot wait");
-		if (rc > 0 && loop->deferred_count == 0)
-			break; /* nothing left that could ever happen */
 		run_deferred(loop);
 		for (unsigned i = 0; i < loop->hook_count; i++)
 			loop->hook[i].fn(loop->hook[i].arg);
@@ -249,6 +254,65 @@ void loop_timer_free(struct loop_timer **t)
 	(void)event_del(&(*t)->event);
 	free(*t);
 	*t = NULL;
+}
+
+/* --- the machine slept --- */
+
+struct set_timers {
+	struct loop_timer **timer;
+	size_t count, room;
+};
+
+static int collect(const struct event_base *base UNUSED, const struct event *event, void *arg)
+{
+	struct set_timers *all = arg;
+
+	if (event_get_callback(event) != on_timer)
+		return 0;
+	if (all->count == all->room) {
+		all->room = all->room ? all->room * 2 : 64;
+		all->timer = xrealloc(all->timer, all->room, sizeof(all->timer[0]));
+	}
+	all->timer[all->count++] = event_get_callback_arg(event);
+	return 0;
+}
+
+/* What is overdue is called in this turn, so that its hooks find no connection open that is too old. */
+static void on_resume(evutil_socket_t fd, short what UNUSED, void *arg)
+{
+	struct loop *loop = arg;
+	struct set_timers all = { 0 };
+	int64_t now_ms = clock_mono().ms;
+	uint64_t ticks;
+
+	(void)!read(fd, &ticks, sizeof(ticks)); /* ECANCELED: silent until the next time */
+	(void)event_base_foreach_event(loop->base, collect, &all);
+	for (size_t i = 0; i < all.count; i++) {
+		struct loop_timer *t = all.timer[i];
+
+		if (t->due.ms > now_ms)
+			timer_add(t, (uint64_t)(t->due.ms - now_ms));
+		else
+			event_active(&t->event, EV_TIMEOUT, 1);
+	}
+	free(all.timer);
+}
+
+/*
+ * libevent counts by CLOCK_MONOTONIC, which stands still while the machine sleeps. A timer of the wall clock that never
+ * fires is told by the kernel when that clock makes a leap: with every resume, and when it is set, which does no harm.
+ */
+static void watch_resume(struct loop *loop)
+{
+	static const struct itimerspec NEVER = { .it_value.tv_sec = INT64_MAX / 1000000000 };
+
+	loop->resume_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (loop->resume_fd < 0)
+		return;
+	(void)timerfd_settime(loop->resume_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &NEVER, NULL);
+	if (event_assign(&loop->resume, loop->base, loop->resume_fd, EV_READ | EV_PERSIST, on_resume, loop) < 0 ||
+	    event_add(&loop->resume, NULL) < 0)
+		BUG("descriptor %d cannot be watched", loop->resume_fd);
 }
 
 /* --- signals --- */

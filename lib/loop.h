@@ -17,8 +17,8 @@ typedef void (*loop_signal_cb)(void *arg, int signal);
 struct loop *loop_new(void);
 void loop_free(struct loop **loop);
 /*
- * Runs until loop_stop(), or until nothing is left that could ever happen. Each turn: wait, callbacks, deferred calls,
- * turn hooks in order of registration; the turn in which loop_stop() was called is completed.
+ * Runs until loop_stop(). Each turn: wait, callbacks, deferred calls, turn hooks in order of registration; the turn in
+ * which loop_stop() was called is completed.
  */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
@@ -38,8 +38,8 @@ void loop_io_set(struct loop_io *io, unsigned events);
 void loop_io_free(struct loop_io **io);
 
 /*
- * A one-shot timer; not armed at creation. Setting an armed timer moves it. Never fires early; after a suspend of the
- * machine it may fire late by that time. At most a year. May be set or freed inside its own callback.
+ * A one-shot timer; not armed at creation. Setting an armed timer moves it. Never fires early; counts on while the
+ * machine sleeps. At most a year. May be set or freed inside its own callback.
  */
 struct loop_timer *loop_timer_new(struct loop *loop, loop_cb fn, void *arg);
 void loop_timer_set_ms(struct loop_timer *t, uint64_t delay_ms);

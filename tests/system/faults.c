@@ -1,5 +1,6 @@
 /*
- * faults.c - preloaded into a process under test: a clock that can be set, a disk that fails, a death at a chosen call.
+ * faults.c - preloaded into a process under test: a clock that can be set, a machine that sleeps, a disk that fails, a
+ * death at a chosen call.
  *
  * What is on is said by a page of memory that the test writes to (faults.py), mapped before the jail closes.
  */
@@ -13,9 +14,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +31,7 @@ static struct page {
 	int64_t countdown; /* the call to die at; 0: none */
 	int64_t calls;     /* so many were made */
 	int64_t stalled;   /* so many began to wait for the disk */
+	int64_t slept_ms;  /* the machine, since the process began: CLOCK_MONOTONIC stood still */
 } nothing_yet;
 static volatile struct page *page = &nothing_yet;
 
@@ -183,11 +187,14 @@ int setitimer(__itimer_which_t which, const struct itimerval *value, struct itim
 int clock_gettime(clockid_t id, struct timespec *ts)
 {
 	int rc = NEXT(clock_gettime)(id, ts);
-	int64_t ns = (int64_t)ts->tv_nsec + page->clock_ms % 1000 * 1000000;
+	int64_t ms = page->slept_ms, ns;
 
-	if (rc != 0 || (id != CLOCK_REALTIME && id != CLOCK_REALTIME_COARSE))
+	if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)
+		ms += page->clock_ms;
+	else if (id != CLOCK_BOOTTIME)
 		return rc;
-	ts->tv_sec += page->clock_ms / 1000 + (ns < 0 ? -1 : ns / 1000000000);
+	ns = (int64_t)ts->tv_nsec + ms % 1000 * 1000000;
+	ts->tv_sec += ms / 1000 + (ns < 0 ? -1 : ns / 1000000000);
 	ts->tv_nsec = (ns + 1000000000) % 1000000000;
 	return rc;
 }
@@ -210,4 +217,37 @@ int gettimeofday(struct timeval *restrict tv, void *restrict zone)
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
 	*tv = (struct timeval){ ts.tv_sec, ts.tv_nsec / 1000 };
 	return 0;
+}
+
+/* What the kernel tells a timer of the wall clock after a sleep: readable, ECANCELED. Here it is told by touching the
+ * page's file. */
+static int leap_fd = -1;
+
+int timerfd_create(int id, int flags)
+{
+	const char *path = getenv("POSTERN_TEST_FAULTS");
+
+	if (id != CLOCK_REALTIME)
+		return NEXT(timerfd_create)(id, flags);
+	leap_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (leap_fd < 0 || !path || inotify_add_watch(leap_fd, path, IN_ATTRIB) < 0)
+		abort();
+	return leap_fd;
+}
+
+int timerfd_settime(int fd, int flags, const struct itimerspec *value, struct itimerspec *old)
+{
+	return fd == leap_fd ? 0 : NEXT(timerfd_settime)(fd, flags, value, old);
+}
+
+ssize_t read(int fd, void *bytes, size_t len)
+{
+	char events[4096];
+	ssize_t got;
+
+	if (fd != leap_fd)
+		return NEXT(read)(fd, bytes, len);
+	got = NEXT(read)(fd, events, sizeof(events));
+	errno = got < 0 ? errno : ECANCELED;
+	return -1;
 }

@@ -4,6 +4,7 @@
         mta = faulty("scheduler", "limiter")    # not started yet; these processes see the faults
         mta.start(...)
         mta.faults.clock_ms = 7 * DAY           # at once, for all of them
+        mta.faults.sleep(12 * HOUR)             # the machine, without waiting
         mta.faults.on(READ_ONLY)
         mta.faults.countdown = 12               # who makes the twelfth call from now on dies of it
 """
@@ -33,13 +34,18 @@ def number(at):
 
 
 class Faults:
-    clock_ms, bits, countdown, calls, stalled = (number(8 * i) for i in range(5))
+    clock_ms, bits, countdown, calls, stalled, slept_ms = (number(8 * i) for i in range(6))
 
     def __init__(self, path):
-        path.write_bytes(bytes(40))
+        self.path = path
+        path.write_bytes(bytes(48))
         path.chmod(0o666)
         with open(path, "r+b") as file:
-            self.page = mmap.mmap(file.fileno(), 40)
+            self.page = mmap.mmap(file.fileno(), 48)
+
+    def sleep(self, ms):
+        self.slept_ms += ms
+        self.path.touch()
 
     def on(self, fault):
         self.bits |= fault

@@ -1,16 +1,20 @@
 """The wall clock is set while mail waits: nothing expires, nothing bursts, nothing is stuck, order is kept (D7)."""
 import email.utils
 import re
+import threading
 import time
+from pathlib import Path
 
 import pytest
+from fake_smtp import ordinary
 from harness import wait_until
 from test_deliver import letter
 from test_failover import answers, relay
 from test_replies import rules, server_of
 from test_retry import refuse
 
-DAY = 24 * 3600 * 1000
+HOUR = 3600 * 1000
+DAY = 24 * HOUR
 QUOTA = "550 5.4.5 Daily user sending quota exceeded."
 
 
@@ -137,6 +141,42 @@ def test_ck05_a_clock_that_starts_in_1970(faulty, server):
     srv.wait(1)
     mta.wait_empty()
     assert not mta.grep("status=bounced")
+
+
+def test_ck06_waits_count_while_the_machine_sleeps(faulty, server):
+    """A retry and mail behind a limit go at once; the connection from before is not trusted."""
+    mta, srv = faulty(), server(refuse(address="late", count=1))
+    mta.start('retry { after = { "6h" } }\n' + relay("out", srv, 'limits = { "3/6h" }'))
+    mta.drop(letter(to="late@there.example", ident="late"))
+    mta.wait_log("status=deferred")
+    for i in range(4):
+        mta.drop(letter(ident=str(i)))
+    mta.wait_log("status=sent", times=2)
+    wait_until(lambda: "waiting for limit" in str(mta.queue()))
+    mta.faults.sleep(12 * HOUR)
+    srv.wait(5)
+    mta.wait_empty()
+    assert not mta.grep("the clock was set") and not mta.grep("no longer answers")
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "DATA", "."])
+def test_ck06_what_was_under_way_before_a_sleep_is_done_again(faulty, server, verb):
+    """Nothing is waited for on a connection whose other end has long given up."""
+    asked = threading.Event()
+
+    def script(s):
+        s.say("220 fake.example ESMTP")
+        s.serve(**{{"MAIL": "mail", "DATA": "data", ".": "dot"}[verb]: lambda *a: asked.set() or s.pause(60)})
+    mta, srv = faulty(), server([script, ordinary])
+    mta.start('retry { after = { "1s" } }\n' + relay("out", srv))
+    mta.drop(letter())
+    assert asked.wait(20)
+    worker, = mta.pids("smtpout")
+    wait_until(lambda: Path(f"/proc/{worker}/stat").read_text().rsplit(")")[-1].split()[0] == "S")    # it awaits the reply
+    mta.faults.sleep(12 * HOUR)
+    srv.wait(1)
+    mta.wait_empty()
+    assert len(mta.grep("possibly repeated")) == (verb == ".")
 
 
 @pytest.mark.parametrize("zone,offset", [("Asia/Kolkata", r"\+0530"), ("America/St_Johns", "-0[23]30")])

@@ -6,9 +6,44 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 /* cmocka last: it needs the four standard headers above */
 #include <cmocka.h>
+
+/* The machine's sleep: CLOCK_BOOTTIME is ahead by it, and what is told of leaps of the wall clock becomes readable. */
+static int64_t slept_s;
+static int leap_fd = -1;
+
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+	long rc = syscall(SYS_clock_gettime, clock, out);
+
+	out->tv_sec += clock == CLOCK_BOOTTIME ? slept_s : 0;
+	return (int)rc;
+}
+
+int timerfd_create(int clock, int flags UNUSED)
+{
+	assert_int_equal(clock, CLOCK_REALTIME);
+	leap_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return leap_fd;
+}
+
+int timerfd_settime(int fd UNUSED, int flags, const struct itimerspec *at UNUSED, struct itimerspec *old UNUSED)
+{
+	assert_int_equal(flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
+	return 0;
+}
+
+static void sleep_machine(int64_t s)
+{
+	slept_s += s;
+	assert_int_equal(eventfd_write(leap_fd, 1), 0);
+}
 
 static char trace[256];
 
@@ -115,11 +150,6 @@ static void test_deferred_call_is_cancelled(void **state)
 	assert_string_equal(trace, "timer ");
 }
 
-static void test_run_ends_when_nothing_is_left(void **state)
-{
-	loop_run(*state);
-}
-
 /* --- timers --- */
 
 struct timed {
@@ -178,6 +208,45 @@ static void test_timer_is_moved_and_cancelled(void **state)
 	loop_timer_free(&moved);
 	loop_timer_free(&cancelled);
 	loop_timer_free(&stop);
+}
+
+static void on_hour(void *arg UNUSED)
+{
+	note("hour");
+}
+
+static void on_hook_that_stops(void *arg)
+{
+	note("turn");
+	loop_stop(arg);
+}
+
+/* What is overdue is called in the turn that notices, before its hooks; what is not, waits for the rest. */
+static void test_ck06_timers_count_while_the_machine_sleeps(void **state)
+{
+	struct loop *loop = *state;
+	struct loop_timer *hour = loop_timer_new(loop, on_hour, NULL),
+			  *cancelled = loop_timer_new(loop, on_never, NULL);
+	struct loop_timer *day = loop_timer_new(loop, on_stop_timer, loop);
+
+	loop_on_turn(loop, on_hook_that_stops, loop);
+	loop_timer_set_ms(hour, 3600 * 1000);
+	loop_timer_set_ms(cancelled, 3600 * 1000);
+	loop_timer_cancel(cancelled);
+	loop_timer_set_ms(day, 24 * 3600 * 1000);
+	sleep_machine(0); /* the clock was set */
+	loop_run(loop);
+	assert_string_equal(trace, "turn ");
+	sleep_machine(12 * 3600);
+	loop_run(loop);
+	assert_string_equal(trace, "turn hour turn ");
+	assert_false(loop_timer_is_set(hour));
+	sleep_machine(12 * 3600);
+	loop_run(loop);
+	assert_string_equal(trace, "turn hour turn timer turn ");
+	loop_timer_free(&hour);
+	loop_timer_free(&cancelled);
+	loop_timer_free(&day);
 }
 
 /* --- descriptors --- */
@@ -275,9 +344,9 @@ int main(void)
 		LOOP_TEST(test_order_within_a_turn),
 		LOOP_TEST(test_deferred_defers),
 		LOOP_TEST(test_deferred_call_is_cancelled),
-		LOOP_TEST(test_run_ends_when_nothing_is_left),
 		LOOP_TEST(test_timer_is_never_early),
 		LOOP_TEST(test_timer_is_moved_and_cancelled),
+		LOOP_TEST(test_ck06_timers_count_while_the_machine_sleeps),
 		LOOP_TEST(test_io_freed_inside_callbacks),
 		LOOP_TEST(test_io_is_paused),
 		LOOP_TEST(test_signal),
