@@ -194,6 +194,9 @@ uint32_t conf_server_key(const struct conf_server *s);
 /* Index or -1, found in conf.server_by_key: there may be ten thousand servers. */
 int conf_find_server(const struct conf *c, struct slice name);
 int conf_find_server_key(const struct conf *c, uint32_t key);
+/* The same for a destination; never 0. Two of one configuration may share one, which few will ever do. */
+uint32_t conf_destination_key(const struct conf_destination *d);
+const struct conf_destination *conf_find_destination_key(const struct conf *c, uint32_t key); /* NULL: none */
 void conf_index_servers(struct conf *c); /* makes server_by_key; conf_read() has done it */
 const char *conf_default_path(void);     /* "/etc/postern/postern.conf", set at build time */
 #endif

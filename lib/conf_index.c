@@ -1,4 +1,4 @@
-/* conf_index.c - servers, found by name and by key. */
+/* conf_index.c - servers and destinations, found by name and by key. */
 #include "lib/conf_private.h"
 
 /* FNV-1a: the same in every process, unlike text_hash(). conf_rules.c sees to it that no two are equal. */
@@ -14,6 +14,21 @@ static uint32_t key_of(struct slice name)
 uint32_t conf_server_key(const struct conf_server *s)
 {
 	return key_of(slice_of(s->name));
+}
+
+uint32_t conf_destination_key(const struct conf_destination *d)
+{
+	uint32_t key = key_of(slice_of(d->name));
+
+	return key ? key : 1;
+}
+
+const struct conf_destination *conf_find_destination_key(const struct conf *c, uint32_t key)
+{
+	for (unsigned i = 0; i < c->destination_count; i++)
+		if (conf_destination_key(&c->destination[i]) == key)
+			return &c->destination[i];
+	return NULL;
 }
 
 struct keyed {

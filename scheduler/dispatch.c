@@ -388,7 +388,10 @@ static bool open_one(struct scheduler *s, struct lane *l)
 
 	if (l->sessions >= lane_limit(s, l) || l->connecting >= l->ready_count)
 		return false;
-	return slots_ask(s, l) && lane_hosts(s, l, &hosts) && session_open(s, l, hosts);
+	if (!slots_ask(s, l) || !lane_hosts(s, l, &hosts))
+		return false;
+	session_on_hosts(s, l, hosts);
+	return l->sessions < lane_limit(s, l) && session_open(s, l, hosts);
 }
 
 static unsigned rcpts_max(const struct scheduler *s, entry_index i)

@@ -313,16 +313,15 @@ void outcome_on_report(struct scheduler *s, struct worker *w, const struct msg_r
 void outcome_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inflight *m)
 {
 	struct job *job = job_find(s, m->queue_id, m->group);
-	unsigned server = session_server_at(s, m->server);
-	struct session *session;
+	struct session *session = session_find(s, m->session);
 
 	acquit(w, m->queue_id, m->group);
-	session_foreign(s, w, m->session, server);
+	if (!session || session->worker != w)
+		return;
 	if (!job)
-		job = job_recover(s, w, m->queue_id, m->group, server);
+		job = job_recover(s, w, m->queue_id, m->group, session->server);
 	if (!job || job->session)
 		return;
-	session = session_find(s, m->session);
 	job->rcpts_sent = m->rcpt_count;
 	session_attach(session, job);
 	if (session->server < s->conf->server_count)

@@ -208,14 +208,12 @@ static void settle_suspects(struct worker *w)
 	w->suspect_count = w->suspect_room = 0;
 }
 
-static void on_resynced(struct worker *w, const struct msg_resynced *m)
+static void on_resynced(struct worker *w)
 {
 	struct scheduler *s = w->owner;
 
 	if (w->state != WORKER_SYNCING)
 		return;
-	for (unsigned i = 0; i < m->sessions.count && i < m->servers.count; i++)
-		session_foreign(s, w, msg_u32(&m->sessions, i), session_server_at(s, msg_u32(&m->servers, i)));
 	settle_suspects(w);
 	w->state = WORKER_UP;
 	dispatch_workers_changed(s); /* what found no worker */
@@ -229,8 +227,9 @@ static bool on_worker(void *arg, const struct msg_head *head, const struct packe
 	struct scheduler *s = w->owner;
 
 	switch (head->type) {
+		HANDLE(SESSION_OPEN, session_open, session_foreign(s, w, &m))
 		HANDLE(INFLIGHT, inflight, outcome_on_inflight(s, w, &m))
-		HANDLE(RESYNCED, resynced, on_resynced(w, &m))
+		HANDLE(RESYNCED, resynced, on_resynced(w))
 		HANDLE(SESSION_UP, session_up, session_on_up(s, w, &m))
 		HANDLE(SESSION_DOWN, session_down, session_on_down(s, w, &m))
 		HANDLE(REPORT, report, outcome_on_report(s, w, &m))

@@ -140,6 +140,7 @@ struct scheduler {
 
 	struct table jobs, messages, sessions, targets, asked;
 	uint32_t next_session, next_request;
+	unsigned uncounted_sessions; /* of our predecessor, in no lane yet */
 
 	struct table purses; /* of mail under limits, see permit.h */
 	struct purse *dirty_purses;

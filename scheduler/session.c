@@ -115,8 +115,9 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	m.session = session->id;
 	m.server = conf_server_key(&s->conf->server[l->server]);
 	m.tls = (uint8_t)(l->destination ? l->destination->tls : TLS_UNSET);
-	m.stepwise = stepwise_is_on(s, l, hosts);
-	m.site = slice_of(l->name);
+	m.destination = l->destination ? conf_destination_key(l->destination) : 0;
+	m.site = l->hosts_key;
+	m.stepwise = stepwise_is_on(l);
 	m.hosts = hosts;
 	head = channel_head(w->channel);
 	msg_encode_connect(&p, &head, &m);
@@ -333,6 +334,11 @@ static void session_remove(struct scheduler *s, struct session *session)
 			session->next->prev = session->prev;
 		l->sessions--;
 		lane_mark_dirty(s, l);
+	} else if (session->counted) {
+		session->counted->sessions--;
+		lane_mark_dirty(s, session->counted);
+	} else {
+		s->uncounted_sessions--;
 	}
 	session->worker->sessions--;
 	slots_give_back(s, session->server, session->destination);
@@ -424,17 +430,43 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	session_remove(s, session);
 }
 
-void session_foreign(struct scheduler *s, struct worker *w, uint32_t id, unsigned server)
-{
-	struct session *session = session_find(s, id);
+/* --- from before our time --- */
 
-	if (!session)
-		session = session_add(s, w, id, server, NULL);
-	if (session->state == SESSION_FOREIGN)
+void session_foreign(struct scheduler *s, struct worker *w, const struct msg_session_open *m)
+{
+	struct session *session;
+
+	if (w->state != WORKER_SYNCING || session_find(s, m->session))
 		return;
+	session = session_add(s, w, m->session, session_server_at(s, m->server),
+			      conf_find_destination_key(s->conf, m->destination));
 	session->state = SESSION_FOREIGN;
 	session->was_up = true;
+	session->site = m->site;
+	s->uncounted_sessions++;
 	send_hangup(session);
+}
+
+static void count_if_there(void *arg, struct table_node *node)
+{
+	struct session *session = TABLE_OBJECT(node, struct session, node);
+	struct lane *l = arg;
+
+	if (session->lane || session->counted || session->server != l->server || session->site != l->hosts_key ||
+	    session->destination != l->destination)
+		return;
+	session->counted = l;
+	l->sessions++;
+	session->owner->uncounted_sessions--;
+}
+
+void session_on_hosts(struct scheduler *s, struct lane *l, struct slice hosts)
+{
+	if (l->hosts_key != 0)
+		return;
+	stepwise_begin(s, l, hosts);
+	if (s->uncounted_sessions > 0)
+		table_each(&s->sessions, count_if_there, l);
 }
 
 struct worker_sessions {

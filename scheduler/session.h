@@ -16,7 +16,9 @@ struct session {
 	enum session_state state;
 	unsigned server;
 	struct worker *worker;
-	struct lane *lane; /* NULL: foreign */
+	struct lane *lane;    /* NULL: foreign */
+	struct lane *counted; /* foreign: in this one's sessions; NULL: no lane for its site yet */
+	uint64_t site;        /* foreign: the lane's hosts_key */
 	const struct conf_destination *destination;
 	struct session *next, *prev; /* of the lane */
 	struct job *jobs;            /* list, oldest first */
@@ -51,7 +53,10 @@ void session_on_up(struct scheduler *s, struct worker *w, const struct msg_sessi
 void session_on_down(struct scheduler *s, struct worker *w, const struct msg_session_down *m);
 /* After a delivery was answered: reconnect-every, idle time. */
 void session_on_progress(struct scheduler *s, struct session *session);
-void session_foreign(struct scheduler *s, struct worker *w, uint32_t id, unsigned server);
+/* The scheduler before us opened it. */
+void session_foreign(struct scheduler *s, struct worker *w, const struct msg_session_open *m);
+/* The lane's hosts are known, for the first time perhaps: foreign sessions to them are connections of this lane. */
+void session_on_hosts(struct scheduler *s, struct lane *l, struct slice hosts);
 /* Everything of a worker that died. */
 void session_lose_all(struct scheduler *s, struct worker *w);
 void session_hang_up_all(struct scheduler *s);

@@ -44,20 +44,22 @@ static struct wall parse_until(struct slice value)
 	return (struct wall){ text_parse_u64(value, &until) && until <= INT64_MAX ? (int64_t)until : 0 };
 }
 
-bool stepwise_is_on(struct scheduler *s, struct lane *l, struct slice hosts)
+void stepwise_begin(struct scheduler *s, struct lane *l, struct slice hosts)
 {
-	if (l->hosts_key == 0) {
-		struct buf value;
-		char *name;
+	struct buf value;
+	char *name;
 
-		l->hosts_key = key_of(hosts);
-		name = note_name(s, l);
-		buf_init(&value, 64);
-		if (journal_get_note(s->journal, name, &value))
-			l->stepwise_until = parse_until(buf_slice(&value));
-		buf_release(&value);
-		free(name);
-	}
+	l->hosts_key = key_of(hosts);
+	name = note_name(s, l);
+	buf_init(&value, 64);
+	if (journal_get_note(s->journal, name, &value))
+		l->stepwise_until = parse_until(buf_slice(&value));
+	buf_release(&value);
+	free(name);
+}
+
+bool stepwise_is_on(const struct lane *l)
+{
 	return l->stepwise_until.ms > clock_wall().ms;
 }
 

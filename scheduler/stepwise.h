@@ -8,8 +8,10 @@
 #define SCHEDULER_STEPWISE_H
 #include "scheduler/lane.h"
 
-/* Whether a session of this lane does without PIPELINING. `hosts`: encoded, lib/hosts.h. */
-bool stepwise_is_on(struct scheduler *s, struct lane *l, struct slice hosts);
+/* The lane's hosts are known (encoded, lib/hosts.h), for the first time: names them in hosts_key. */
+void stepwise_begin(struct scheduler *s, struct lane *l, struct slice hosts);
+/* Whether a session of this lane does without PIPELINING. */
+bool stepwise_is_on(const struct lane *l);
 /* A session, which has a lane, is over. */
 void stepwise_on_down(struct scheduler *s, const struct session *session, bool is_flight_broken);
 /* One more broken flight will decide. */

@@ -69,7 +69,7 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 	struct packet p;
 	struct msg_session_down m = {
 		.session = s->id,
-		.server = session_server(s),
+		.server = conf_server_key(s->server),
 		.cause = why->cause,
 		.code = why->code,
 		.dsn = slice_of(why->dsn),
@@ -503,6 +503,8 @@ bool session_open(struct worker *w, const struct msg_connect *m)
 	s->server = &w->conf->server[server];
 	s->level = level_of(s->server, m->tls);
 	s->is_stepwise = m->stepwise;
+	s->destination = m->destination;
+	s->site = m->site;
 	s->host_count = hosts.count;
 	s->hosts = xstrndup(m->hosts.ptr, m->hosts.len);
 	s->hosts_len = m->hosts.len;
@@ -549,14 +551,4 @@ void session_drain(struct session *s)
 {
 	session_hand_back(s);
 	session_hang_up(s);
-}
-
-uint32_t session_id(const struct session *s)
-{
-	return s->id;
-}
-
-uint32_t session_server(const struct session *s)
-{
-	return conf_server_key(s->server);
 }

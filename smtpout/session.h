@@ -20,9 +20,7 @@ void session_drain(struct session *s);
 /* Looks for work again: the book has room. */
 void session_wake(struct session *s);
 
-uint32_t session_id(const struct session *s);
-uint32_t session_server(const struct session *s); /* conf_server_key() */
-/* For RESYNC: an INFLIGHT per delivery that was not reported in full. */
-void session_tell_inflight(struct session *s);
+/* For RESYNC: SESSION_OPEN, and an INFLIGHT per delivery that was not reported in full. */
+void session_tell(struct session *s);
 struct session *session_of_node(struct table_node *node);
 #endif

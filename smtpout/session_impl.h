@@ -10,7 +10,8 @@ struct session {
 	struct table_node node; /* in worker->sessions by id */
 	struct worker *w;
 	const struct conf_server *server;
-	uint32_t id;
+	uint32_t id, destination; /* the scheduler's names for where it goes, */
+	uint64_t site;            /* to be told to its successor */
 	uint16_t server_index;
 	uint8_t host_index, host_count;
 	char *hosts; /* as they came, decoded again when needed: a struct hosts is 14 KiB */

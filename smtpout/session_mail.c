@@ -213,15 +213,20 @@ void session_refuse(struct worker *w, const struct msg_deliver *m)
 	delivery_free(&d);
 }
 
-void session_tell_inflight(struct session *s)
+void session_tell(struct session *s)
 {
 	struct msg_head head = channel_head(report_book_channel(s->w->book));
 	struct packet p;
 
+	msg_encode_session_open(&p, &head,
+				&(struct msg_session_open){ .session = s->id,
+							    .server = conf_server_key(s->server),
+							    .destination = s->destination,
+							    .site = s->site });
+	report_book_send(s->w->book, &p);
 	for (const struct delivery *d = s->first; d; d = d->next) {
 		struct msg_inflight m = {
 			.session = s->id,
-			.server = session_server(s),
 			.queue_id = d->queue_id,
 			.group = d->group,
 			.attempt = d->attempt,

@@ -4,7 +4,8 @@
  * Runs as:       smtp-user, chrooted into queue/, which it can only read; network; no writing, no exec
  * Before jail:   certificates, keys and certificate store of the servers that use TLS; passwords, from a sealed memfd
  * Messages in:   CONNECT, DELIVER, HANGUP, REPORT_ACK, RESYNC, POP_LOGIN from the scheduler; NEW_TOKEN from master
- * Messages out:  SESSION_UP, SESSION_DOWN, REPORT, INFLIGHT, RESYNCED, POP_DONE to the scheduler; TOKEN_TAKEN to master
+ * Messages out:  SESSION_UP, SESSION_DOWN, REPORT, SESSION_OPEN, INFLIGHT, RESYNCED, POP_DONE to the scheduler;
+ *                TOKEN_TAKEN to master
  * Board:         one slot per transaction between its final dot and its report in the pipe
  * Logs:          the `to=` line of each recipient's outcome, once the scheduler has recorded it
  * Signals:       SIGTERM: what has not begun is handed back, what is under way ends, then exit 0
@@ -22,7 +23,7 @@
 #include <unistd.h>
 
 /* How long the last reports wait for their acknowledgement; they are in the pipe and survive us. */
-enum { LAST_ACK_WAIT_MS = 10 * 1000, RESYNCED_MAX = 450 };
+enum { LAST_ACK_WAIT_MS = 10 * 1000 };
 
 struct smtpout {
 	struct proc *p;
@@ -94,44 +95,23 @@ static bool on_report_ack(struct smtpout *me, const struct packet *p)
 	return true;
 }
 
-struct resync {
-	struct smtpout *me;
-	uint16_t count;
-	uint32_t session[RESYNCED_MAX], server[RESYNCED_MAX];
-};
-
-/* A session beyond what RESYNCED can name ends when its deliveries do: the scheduler will not use it. */
-static void tell_session(void *arg, struct table_node *node)
+static void tell(void *arg UNUSED, struct table_node *node)
 {
-	struct resync *r = arg;
-	struct session *s = session_of_node(node);
-
-	session_tell_inflight(s);
-	if (r->count == RESYNCED_MAX) {
-		session_hang_up(s);
-		return;
-	}
-	r->session[r->count] = session_id(s);
-	r->server[r->count++] = session_server(s);
+	session_tell(session_of_node(node));
 }
 
 static bool on_resync(struct smtpout *me, const struct packet *p)
 {
 	struct msg_resync m;
-	static struct resync r;
 	struct msg_head head = channel_head(me->scheduler);
 	struct packet answer;
 
 	if (!msg_decode_resync(p, &m))
 		return false;
-	r.me = me;
-	r.count = 0;
 	pop_visit_end_all(&me->w, false);
 	report_book_resync(me->w.book);
-	table_each(&me->w.sessions, tell_session, &r);
-	msg_encode_resynced(&answer, &head,
-			    &(struct msg_resynced){ .sessions = { .values = r.session, .count = r.count },
-						    .servers = { .values = r.server, .count = r.count } });
+	table_each(&me->w.sessions, tell, NULL);
+	msg_encode_resynced(&answer, &head, &(struct msg_resynced){});
 	report_book_send(me->w.book, &answer);
 	return true;
 }

@@ -90,10 +90,10 @@ class Smtpout(Child):
                 return self.spool / "queue" / name / id_text(number)
         return self.spool / "queue" / f"{shard:02X}" / id_text(number)
 
-    def connect(self, hosts, server="out", site="there.example", tls=None):
+    def connect(self, hosts, server="out", tls=None):
         session = next(self.numbers)
-        self.send("CONNECT", session=session, server=server_key(server), tls=TLS_UNSET if tls is None else tls, stepwise=0, site=site,
-                  hosts=encode_hosts(hosts))
+        self.send("CONNECT", session=session, server=server_key(server), destination=3, site=4,
+                  tls=TLS_UNSET if tls is None else tls, stepwise=0, hosts=encode_hosts(hosts))
         return session
 
     def give(self, session, number, rcpts=(0,), group=0, attempt=1):

@@ -751,10 +751,11 @@ def test_a_new_scheduler_is_told_everything(smtpout, server):
     out.tell_peer(PEER_ALIVE)
     out.send("RESYNC")
     seen = []
-    done = out.until("RESYNCED", also=seen)
+    out.until("RESYNCED", also=seen)
     assert [f["sequence"] for n, f in seen if n == "REPORT"] == [first["sequence"]]
     assert [(f["queue_id"], f["group"]) for n, f in seen if n == "INFLIGHT"] == [(n, 7) for n in numbers[1:]]
-    assert (done["sessions"], done["servers"]) == ([session], [server_key("out")])
+    told = {"session": session, "server": server_key("out"), "destination": 3, "site": 4}
+    assert [f for n, f in seen if n == "SESSION_OPEN"] == [told]
     assert [out.until("REPORT")["queue_id"] for _ in range(2)] == numbers[1:]
 
 

@@ -3,6 +3,7 @@
 #include "scheduler/intake.h"
 #include "scheduler/job.h"
 #include "scheduler/outcome.h"
+#include "scheduler/session.h"
 #include "tests/unit/scheduler_on_disk.h"
 
 enum { RELAY, DIRECT };
@@ -45,6 +46,7 @@ static struct msg_report report_of(const struct scheduler *s, unsigned server, c
 static void test_first_servers_report_comes_last(void **state)
 {
 	struct scheduler *s = *state;
+	struct msg_session_open open = { .session = 2, .server = conf_server_key(&s->conf->server[DIRECT]) };
 	struct msg_inflight flight = { .session = 2, .queue_id = ID, .group = 1, .attempt = 1, .rcpt_count = 1 };
 	const uint32_t first = 0;
 	struct msg_report report = report_of(s, RELAY, &first);
@@ -52,7 +54,7 @@ static void test_first_servers_report_comes_last(void **state)
 
 	entries_push(s->entries, put_entry(s, ID, RCPTS), clock_mono());
 	make_workers(s);
-	flight.server = conf_server_key(&s->conf->server[DIRECT]);
+	session_foreign(s, &s->worker[1], &open);
 	outcome_on_inflight(s, &s->worker[1], &flight);
 	outcome_on_report(s, &s->worker[0], &report);
 	job = job_find(s, ID, 1);
