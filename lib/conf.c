@@ -267,9 +267,9 @@ static struct conf *read_text(struct conf_reader *reader, struct slice text, str
 	return r.conf;
 }
 
-struct conf *conf_read_text(const char *path, struct slice text, bool is_all_available, struct conf_errors *errors)
+struct conf *conf_read_text(const char *path, struct slice text, struct conf_errors *errors)
 {
-	struct conf_reader r = { .report.path = path, .is_all_available = is_all_available };
+	struct conf_reader r = { .report.path = path };
 
 	return read_text(&r, text, errors);
 }

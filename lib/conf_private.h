@@ -48,15 +48,12 @@ enum conf_type {
 };
 #define TYPE_LIST_FIRST TYPE_LIMITS
 
-enum conf_availability { NOW, LATER };
 enum conf_titling { PLAIN, TITLED };
 
 struct conf_section {
 	const char *name;
 	enum conf_section_id parent;
 	enum conf_titling titling;
-	enum conf_availability available;
-	const char *doc;
 };
 
 struct conf_option {
@@ -66,26 +63,25 @@ struct conf_option {
 	uint64_t min, max;
 	const char *choices;
 	const char *fallback; /* default as text */
-	enum conf_availability available;
-	size_t offset; /* of the field in its struct */
-	const char *doc;
+	size_t offset;        /* of the field in its struct */
 };
 
 extern const struct conf_section conf_sections[SECTION_COUNT];
 extern const struct conf_option conf_options[];
 extern const unsigned conf_option_count;
 
+/* NULL when the section has no option called so. */
 const struct conf_option *conf_option_find(enum conf_section_id section, struct slice name);
 /* The section called `name` inside `parent`, or SECTION_COUNT. */
 enum conf_section_id conf_section_find(enum conf_section_id parent, struct slice name);
 /* Writes "; did you mean "port"?" or "; it belongs in ..." or nothing. */
 void conf_suggest(struct buf *out, enum conf_section_id section, struct slice name);
-/* Position of `word` among the choices, or -1; *is_later tells that it is marked "!". */
-int conf_choice_find(const char *choices, struct slice word, bool *is_later);
+/* Position of `word` among the choices, or -1. */
+int conf_choice_find(const char *choices, struct slice word);
 /* "relay, direct or gmail" */
 void conf_choices_format(struct buf *out, const char *choices);
 
-/* One provider's settings; NULL when there is none called so. */
+/* One provider's settings. */
 struct conf_preset {
 	const char *name, *host;
 	unsigned port;
@@ -95,6 +91,7 @@ struct conf_preset {
 };
 extern const struct conf_preset conf_presets[];
 extern const unsigned conf_preset_count;
+/* NULL when there is none called so. */
 const struct conf_preset *conf_preset_find(const char *name);
 
 /* What oauth2 {} has in a preset; "": nothing. NULL when the provider is not known to have any. */
@@ -133,7 +130,6 @@ struct conf_raw {
 struct conf_reader {
 	struct conf *conf;
 	struct conf_report report;
-	bool is_all_available; /* for tests: pretends that every row says NOW */
 	bool wants_files; /* where there are mistakes, tell those about files too: the caller will not come to it */
 	char *folder;     /* absolute, of the file: base of relative paths */
 };
@@ -191,7 +187,6 @@ void conf_origin_sort(struct conf *c);
 void conf_rules_apply(struct conf_reader *r);
 void conf_server_rules_apply(struct conf_reader *r, struct conf_server *s);
 
-/* The whole of conf_read() on text in memory. is_all_available: see struct conf_reader. */
-struct conf *conf_read_text(const char *path, struct slice text, bool is_all_available,
-			    struct conf_errors *errors) MUST_CHECK;
+/* The whole of conf_read() on text in memory. */
+struct conf *conf_read_text(const char *path, struct slice text, struct conf_errors *errors) MUST_CHECK;
 #endif

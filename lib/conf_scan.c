@@ -352,8 +352,6 @@ static void walk_section(struct walk *w, enum conf_section_id section, const str
 		skip_statement(w);
 		return;
 	}
-	if (s->available == LATER && !w->reader->is_all_available)
-		conf_mistake_add(r, name->line, s->name, "not available in this version"), w->out->harmless++;
 	/* A section that is left out is still walked, for its mistakes; its text is cut off again. */
 	size_t keep = w->out->clean.len;
 	unsigned keep_line = w->out_line;

@@ -11,8 +11,7 @@
 #define STRUCT_OF_DESTINATION struct conf_destination
 
 const struct conf_section conf_sections[SECTION_COUNT] = {
-#define SECTION(id, name, parent, titling, available, doc) \
-	[SECTION_##id] = { name, SECTION_##parent, titling, available, doc },
+#define SECTION(id, name, parent, titling, doc) [SECTION_##id] = { name, SECTION_##parent, titling },
 #define OPTION(...)
 #include "lib/conf_options.def"
 #undef SECTION
@@ -21,17 +20,8 @@ const struct conf_section conf_sections[SECTION_COUNT] = {
 
 const struct conf_option conf_options[] = {
 #define SECTION(...)
-#define OPTION(section, name, type, min, max, choices, fallback, available, field, doc) \
-	{ SECTION_##section,                                                            \
-	  name,                                                                         \
-	  TYPE_##type,                                                                  \
-	  min,                                                                          \
-	  max,                                                                          \
-	  choices,                                                                      \
-	  fallback,                                                                     \
-	  available,                                                                    \
-	  offsetof(STRUCT_OF_##section, field),                                         \
-	  doc },
+#define OPTION(section, name, type, min, max, choices, fallback, field, doc) \
+	{ SECTION_##section, name, TYPE_##type, min, max, choices, fallback, offsetof(STRUCT_OF_##section, field) },
 #include "lib/conf_options.def"
 #undef SECTION
 #undef OPTION
@@ -170,12 +160,9 @@ void conf_suggest(struct buf *out, enum conf_section_id section, struct slice na
 }
 
 /* The next word of `choices`, or false at the end. */
-static bool next_choice(const char **at, struct slice *word, bool *is_later)
+static bool next_choice(const char **at, struct slice *word)
 {
 	while (**at == ' ')
-		(*at)++;
-	*is_later = **at == '!';
-	if (*is_later)
 		(*at)++;
 	word->ptr = *at;
 	word->len = strcspn(*at, " ");
@@ -183,29 +170,25 @@ static bool next_choice(const char **at, struct slice *word, bool *is_later)
 	return word->len > 0;
 }
 
-int conf_choice_find(const char *choices, struct slice word, bool *is_later)
+int conf_choice_find(const char *choices, struct slice word)
 {
 	struct slice choice;
-	bool marked;
 
-	for (int i = 0; next_choice(&choices, &choice, &marked); i++)
-		if (slice_equal(choice, word)) {
-			*is_later = marked;
+	for (int i = 0; next_choice(&choices, &choice); i++)
+		if (slice_equal(choice, word))
 			return i;
-		}
 	return -1;
 }
 
 void conf_choices_format(struct buf *out, const char *choices)
 {
 	struct slice choice, after;
-	bool marked;
 
-	if (!next_choice(&choices, &choice, &marked))
+	if (!next_choice(&choices, &choice))
 		return;
 	buf_put_slice(out, choice);
-	for (bool more = next_choice(&choices, &choice, &marked); more; choice = after) {
-		more = next_choice(&choices, &after, &marked);
+	for (bool more = next_choice(&choices, &choice); more; choice = after) {
+		more = next_choice(&choices, &after);
 		buf_put_str(out, more ? ", " : " or ");
 		buf_put_slice(out, choice);
 	}

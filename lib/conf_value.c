@@ -9,7 +9,6 @@ void *conf_value_field(const struct conf_option *o, void *base)
 	return (char *)base + o->offset;
 }
 
-/* "OPTION: "VALUE" WHAT": the value is shown, made printable, unless it is a secret. */
 void conf_value_wrong(struct conf_value *v, const char *format, ...)
 {
 	struct buf shown, what;
@@ -28,11 +27,6 @@ void conf_value_wrong(struct conf_value *v, const char *format, ...)
 				 buf_text(&what));
 	buf_release(&shown);
 	buf_release(&what);
-}
-
-bool conf_value_is_available(const struct conf_value *v, bool is_later)
-{
-	return !is_later || v->reader->is_all_available;
 }
 
 static void set_string(const struct conf_value *v, char *taken)
@@ -181,11 +175,9 @@ static void apply_log(struct conf_value *v)
 	}
 }
 
-/* The choice's position, or -1 after saying what could stand there. */
 int conf_value_choose(struct conf_value *v)
 {
-	bool is_later = false;
-	int choice = conf_choice_find(v->option->choices, v->text, &is_later);
+	int choice = conf_choice_find(v->option->choices, v->text);
 	struct buf all;
 
 	if (choice < 0) {
@@ -193,8 +185,6 @@ int conf_value_choose(struct conf_value *v)
 		conf_choices_format(&all, v->option->choices);
 		conf_value_wrong(v, "is not one of its values; use %s", buf_text(&all));
 		buf_release(&all);
-	} else if (!conf_value_is_available(v, is_later)) {
-		conf_value_wrong(v, "is not available in this version");
 	}
 	return choice;
 }
@@ -291,7 +281,6 @@ static void apply_size(struct conf_value *v)
 	buf_release(&bounds);
 }
 
-/* In bounds of seconds, 0 included only where min says so. */
 bool conf_value_duration(struct conf_value *v, uint64_t min_s, uint64_t max_s, uint64_t *ms)
 {
 	struct buf bounds;
@@ -402,19 +391,9 @@ static void apply_one(struct conf_reader *r, const struct conf_option *o, void *
 		conf_value_wrong(&v, "holds a control character; only text may stand here");
 }
 
-/* What an option of a later version is set to may be what this version does anyway. */
-static bool asks_for_more(const struct conf_option *o, const struct conf_raw *values, unsigned count)
-{
-	return count > 1 || (count == 1 && strcmp(values[0].text, o->fallback) != 0);
-}
-
 void conf_value_apply(struct conf_reader *r, const struct conf_option *o, void *base, const struct conf_raw *values,
 		      unsigned count)
 {
-	bool is_section_later = conf_sections[o->section].available == LATER; /* reported once, for the section */
-
-	if (o->available == LATER && !r->is_all_available && !is_section_later && asks_for_more(o, values, count))
-		conf_mistake_add(&r->report, values[0].line, o->name, "not available in this version");
 	for (unsigned i = 0; i < count; i++)
 		apply_one(r, o, base, slice_of(values[i].text), values[i].line);
 }

@@ -15,9 +15,11 @@ struct conf_value {
 _Static_assert(sizeof(enum conf_tls) == sizeof(int) && sizeof(enum log_format) == sizeof(int),
 	       "choices are stored as int");
 
+/* Adds a mistake: the value, and what the format says of it ("is not ..."). A secret is not shown. */
 void conf_value_wrong(struct conf_value *v, const char *format, ...) PRINTF_LIKE(2, 3);
-bool conf_value_is_available(const struct conf_value *v, bool is_later);
+/* Position of the value among the option's choices; -1 when it is none of them: said. */
 int conf_value_choose(struct conf_value *v);
+/* The value as a duration within bounds (0 only where min_s is 0); false when it is none: said. */
 bool conf_value_duration(struct conf_value *v, uint64_t min_s, uint64_t max_s, uint64_t *ms) MUST_CHECK;
 
 /* Each adds one element to its list. */

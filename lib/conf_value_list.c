@@ -13,18 +13,12 @@ void conf_value_limit(struct conf_value *v)
 {
 	struct conf_limit limit;
 	struct buf wrong;
-	bool is_later = false;
 
 	buf_init(&wrong, 500);
-	if (!conf_limit_parse(v->text, &limit, &wrong)) {
-		conf_value_wrong(v, "%s", buf_text(&wrong));
-	} else {
-		if (limit.is_calendar)
-			(void)conf_choice_find(v->option->choices, slice_of("calendar"), &is_later);
-		if (!conf_value_is_available(v, is_later))
-			conf_value_wrong(v, "ends with \"calendar\", which is not available in this version");
+	if (conf_limit_parse(v->text, &limit, &wrong))
 		conf_limits_add(v->field, &limit);
-	}
+	else
+		conf_value_wrong(v, "%s", buf_text(&wrong));
 	buf_release(&wrong);
 }
 

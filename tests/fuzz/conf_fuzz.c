@@ -3,10 +3,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void read_once(struct slice text, bool is_all_available)
+static void read_once(struct slice text)
 {
 	struct conf_errors errors;
-	struct conf *c = conf_read_text("/etc/fuzz.conf", text, is_all_available, &errors);
+	struct conf *c = conf_read_text("/etc/fuzz.conf", text, &errors);
 
 	if ((c == NULL) != (errors.count > 0))
 		BUG("a configuration and mistakes, or neither");
@@ -48,7 +48,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size > 65536)
 		return 0;
 	check_scan(text);
-	read_once(text, false);
-	read_once(text, true);
+	read_once(text);
 	return 0;
 }

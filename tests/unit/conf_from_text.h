@@ -11,16 +11,16 @@
 
 #define PATH "/etc/t.conf"
 
-static inline struct conf *read_as(const char *text, bool is_all_available, struct conf_errors *errors)
+static inline struct conf *read_as(const char *text, struct conf_errors *errors)
 {
-	return conf_read_text(PATH, slice_of(text), is_all_available, errors);
+	return conf_read_text(PATH, slice_of(text), errors);
 }
 
 /* Reads what must be right; the caller frees. */
-static inline struct conf *read_right(const char *text, bool is_all_available)
+static inline struct conf *read_right(const char *text)
 {
 	struct conf_errors errors;
-	struct conf *c = read_as(text, is_all_available, &errors);
+	struct conf *c = read_as(text, &errors);
 
 	for (unsigned i = 0; i < errors.count; i++)
 		print_error("%s\n", errors.text[i]);

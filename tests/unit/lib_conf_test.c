@@ -13,10 +13,10 @@ struct bad_row {
 	const char *want[6]; /* without PATH; in order */
 };
 
-static void expect_mistakes(const struct bad_row *row, bool is_all_available)
+static void expect_mistakes(const struct bad_row *row)
 {
 	struct conf_errors errors;
-	struct conf *c = read_as(row->text, is_all_available, &errors);
+	struct conf *c = read_as(row->text, &errors);
 	unsigned i;
 
 	assert_null(c);
@@ -36,9 +36,9 @@ static void expect_mistakes(const struct bad_row *row, bool is_all_available)
 	conf_errors_release(&errors);
 }
 
-#define EXPECT(rows, all)                                                      \
+#define EXPECT(rows)                                                           \
 	for (unsigned row_index = 0; row_index < ARRAY_LEN(rows); row_index++) \
-	expect_mistakes(&(rows)[row_index], all)
+	expect_mistakes(&(rows)[row_index])
 
 static void test_syntax(void **state UNUSED)
 {
@@ -101,7 +101,7 @@ static void test_syntax(void **state UNUSED)
 		{ "", { ":1: server: none is defined; add one, such as: server \"direct\" { method = direct }" } },
 	};
 
-	EXPECT(ROWS, false);
+	EXPECT(ROWS);
 }
 
 static void test_values(void **state UNUSED)
@@ -174,7 +174,7 @@ static void test_values(void **state UNUSED)
 		    "\"1h30m\"" } },
 	};
 
-	EXPECT(ROWS, false);
+	EXPECT(ROWS);
 }
 
 static void test_rules(void **state UNUSED)
@@ -262,7 +262,7 @@ static void test_rules(void **state UNUSED)
 		  { ":2: destination: \"a b\" is not a domain; use one, or name the MX hosts with mx = { }" } },
 	};
 
-	EXPECT(ROWS, true);
+	EXPECT(ROWS);
 }
 
 static void test_secrets_are_never_shown(void **state UNUSED)
@@ -280,7 +280,7 @@ static void test_secrets_are_never_shown(void **state UNUSED)
 	struct conf_errors errors;
 
 	for (unsigned i = 0; i < ARRAY_LEN(TEXTS); i++) {
-		assert_null(read_as(TEXTS[i], true, &errors));
+		assert_null(read_as(TEXTS[i], &errors));
 		assert_true(errors.count > 0);
 		for (unsigned k = 0; k < errors.count; k++)
 			if (strstr(errors.text[k], "hush"))
@@ -375,7 +375,7 @@ static void test_limits(void **state UNUSED)
 
 static void test_defaults(void **state UNUSED)
 {
-	struct conf *c = read_right("server \"out\" { method = direct }\nserver \"in\" { host = \"h\" }", false);
+	struct conf *c = read_right("server \"out\" { method = direct }\nserver \"in\" { host = \"h\" }");
 	const struct conf_server *direct = &c->server[0], *relay = &c->server[1];
 
 	assert_true(strlen(c->hostname) > 0);
@@ -447,7 +447,7 @@ static void test_what_is_written_arrives(void **state UNUSED)
 	const struct conf_server *b;
 
 	setenv("X", "expanded", 1);
-	c = read_right(TEXT, false);
+	c = read_right(TEXT);
 	b = &c->server[0];
 	assert_string_equal(c->hostname, "mail.example.com");
 	assert_string_equal(c->postmaster, "postmaster@mail.example.com");
@@ -493,7 +493,7 @@ static void test_forms(void **state UNUSED)
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(TEXTS); i++) {
-		struct conf *c = read_right(TEXTS[i], false);
+		struct conf *c = read_right(TEXTS[i]);
 
 		assert_int_equal(c->workers, 2);
 		assert_string_equal(c->server[0].name, "a");
@@ -519,7 +519,7 @@ static void test_later_options(void **state UNUSED)
 		"  tls-fingerprints = { \"00112233445566778899AABBCCDDEEFF:00112233445566778899aabbccddeeff\" } }\n"
 		"route \"r 1\" { sender = { \"*\" } recipient = { } servers = { o, g } limits = { \"1/day\" } }\n"
 		"destination \"gg\" { mx = { \"*.Google.com\" } max-connections = 3 tls = dane }\n";
-	struct conf *c = read_right(TEXT, true);
+	struct conf *c = read_right(TEXT);
 	const struct conf_server *g = &c->server[0], *o = &c->server[1];
 
 	assert_string_equal(c->limits_store, "redis://h:1/2");
@@ -555,21 +555,10 @@ static void test_later_options(void **state UNUSED)
 	conf_free(&c);
 }
 
-/* Whatever the table marks LATER is refused, by name, and its values are checked all the same. */
-static void test_later_is_refused(void **state UNUSED)
+static void test_defaults_may_be_written(void **state UNUSED)
 {
-	static const struct bad_row ROWS[] = {
-		{ "server \"a\" { host = h reserve = \"x\" }",
-		  { ":1: reserve: \"x\" is not a reserve; use 1 to 99 percent, such as \"10% high\"" } },
-		{ OK "destination \"x.org\" { max-connections = 0 }",
-		  { ":2: max-connections: \"0\" is out of bounds; use 1 to 10000" } },
-	};
-
-	EXPECT(ROWS, false);
-	/* What this version does anyway may be said. */
 	struct conf *c = read_right("limits = { } limits-store = local limits-store-down = hold\n"
-				    "server \"a\" { host = h pace = false auth = auto initial-used = { } }",
-				    false);
+				    "server \"a\" { host = h pace = false auth = auto initial-used = { } }");
 
 	conf_free(&c);
 }
@@ -581,8 +570,7 @@ static void test_oauth2_of_presets(void **state UNUSED)
 				    "refresh-token-file = \"/r\" } }\n"
 				    "server \"b\" { method = gmail username = u oauth2 { client-id = i scope = other "
 				    "refresh-token-file = \"/r\" token-url = \"http://127.0.0.1:8080/t\" } }\n"
-				    "server \"c\" { method = gmail username = u password = p }",
-				    false);
+				    "server \"c\" { method = gmail username = u password = p }");
 	const struct conf_oauth2 *o = &c->server[0].oauth2;
 
 	assert_true(o->is_set);
@@ -626,7 +614,7 @@ static void test_deny(void **state UNUSED)
 		{ "64:ff9b::192.0.2.1", false },
 		{ "2001:db8::1", false },
 	};
-	struct conf *c = read_right("server \"d\" { method = direct }", false);
+	struct conf *c = read_right("server \"d\" { method = direct }");
 	uint8_t bytes[16];
 
 	for (unsigned i = 0; i < ARRAY_LEN(ROWS); i++) {
@@ -650,7 +638,7 @@ static void test_many_servers(void **state UNUSED)
 	for (unsigned i = 0; i < MANY; i++)
 		buf_printf(&text, "server \"s%u\" { host = \"h%u.example.com\" port = %u limits = { \"%u/hour\" } }\n",
 			   i, i, 1000 + i, i);
-	c = read_right(buf_text(&text), false);
+	c = read_right(buf_text(&text));
 	assert_int_equal(c->server_count, MANY);
 	assert_int_equal(c->server[999].port, 1999);
 	assert_int_equal(c->server[999].line, 1000);
@@ -672,8 +660,7 @@ static void test_titles(void **state UNUSED)
 				    "route '#2 = }' {\n"
 				    "  servers = { a } } destination\n"
 				    " \n"
-				    "b.example { max-connections = 3 }\n",
-				    false);
+				    "b.example { max-connections = 3 }\n");
 
 	assert_string_equal(c->route[0].name, "${HOME} {1}");
 	assert_string_equal(c->route[1].name, "#2 = }");
@@ -692,7 +679,7 @@ static void test_mistakes_are_bounded(void **state UNUSED)
 	buf_init(&text, 1 << 20);
 	for (unsigned i = 0; i < 2 * CONF_MISTAKES_MAX; i++)
 		buf_put_str(&text, "x = 1\n");
-	assert_null(read_as(buf_text(&text), false, &errors));
+	assert_null(read_as(buf_text(&text), &errors));
 	assert_int_equal(errors.count, CONF_MISTAKES_MAX + 1);
 	assert_string_equal(errors.text[CONF_MISTAKES_MAX], PATH ": and 500 more mistakes");
 	conf_errors_release(&errors);
@@ -736,7 +723,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_written_arrives),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_later_options),
-		cmocka_unit_test(test_later_is_refused),
+		cmocka_unit_test(test_defaults_may_be_written),
 		cmocka_unit_test(test_oauth2_of_presets),
 		cmocka_unit_test(test_deny),
 		cmocka_unit_test(test_many_servers),

@@ -39,7 +39,7 @@ static const struct {
 static void test_plans(void **state)
 {
 	struct conf_errors errors;
-	struct conf *conf = conf_read_text("f", slice_of(CONF), true, &errors);
+	struct conf *conf = conf_read_text("f", slice_of(CONF), &errors);
 
 	(void)state;
 	if (!conf)
@@ -63,7 +63,7 @@ static void test_domains_suffice(void **state)
 {
 	static const char DOMAINS[] = "server a { host = h exclude-domains = { x.example, .y.example } }\n";
 	struct conf_errors errors;
-	struct conf *conf = conf_read_text("f", slice_of(DOMAINS), true, &errors);
+	struct conf *conf = conf_read_text("f", slice_of(DOMAINS), &errors);
 	struct plan one, other;
 
 	(void)state;
