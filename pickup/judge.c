@@ -5,6 +5,7 @@
 #include "pickup/scan_parts.h"
 #include "pickup/writers.h"
 #include <fcntl.h>
+#include <unistd.h>
 
 static int64_t now_ms(void)
 {
@@ -29,30 +30,37 @@ void judge_mention(struct scan_file *f)
 	buf_release(&name);
 }
 
-/* A file of one link that was written in place and has been as it is for SCAN_SETTLE_MS. */
+/* As events told, whoever has it open: with a writer's close still to come, it is not complete. */
+static bool is_open(const struct scan_file *f)
+{
+	return f->opens > 0 || (f->was_opened && !f->has_closed);
+}
+
+static bool has_been_silent(const struct scan_file *f)
+{
+	return writers_changed_since(&f->st) || writers_quiet_ms(&f->st) >= SCAN_SILENCE_MS ||
+	       now_ms() - f->first_ms >= SCAN_SILENCE_MS;
+}
+
+/*
+ * A file of one link that was written in place and has been as it is for SCAN_SETTLE_MS. A lease knows who writes;
+ * where it may not be had, what was counted does (asking would be counted, too), else silence has to.
+ */
 static void judge_settled(struct scan *s, struct scan_file *f)
 {
+	bool is_counted = scan_is_tracked(s, f), is_ours = f->st.st_uid == geteuid();
+	enum writers writers = WRITERS_UNKNOWN;
 	char path[SCAN_PATH_BYTES];
-	int64_t quiet = now_ms() - f->first_ms;
 
-	if (scan_is_tracked(s, f)) {
-		scan_set_state(s, f, f->opens > 0 ? SCAN_BUSY : SCAN_READY);
-		return;
-	}
 	scan_drop_path(f->name, path);
-	switch (writers_probe(s->spool_fd, path)) {
-	case WRITERS_NONE:
+	if (is_ours || !is_counted)
+		writers = writers_probe(s->spool_fd, path);
+	if (writers == WRITERS_UNKNOWN && is_counted)
+		scan_set_state(s, f, is_open(f) ? SCAN_BUSY : SCAN_READY);
+	else if (writers == WRITERS_NONE || (writers == WRITERS_UNKNOWN && has_been_silent(f)))
 		scan_set_state(s, f, SCAN_READY);
-		return;
-	case WRITERS_SOME:
+	else
 		scan_set_state(s, f, SCAN_SETTLING);
-		return;
-	case WRITERS_UNKNOWN:
-		if (writers_quiet_ms(&f->st) > quiet)
-			quiet = writers_quiet_ms(&f->st);
-		scan_set_state(s, f,
-			       writers_changed_since(&f->st) || quiet >= SCAN_SILENCE_MS ? SCAN_READY : SCAN_SETTLING);
-	}
 }
 
 /* fstatat() and what it tells by itself. true: one link, regular; the caller goes on. false: dealt with, maybe gone. */
@@ -146,7 +154,7 @@ void judge_created(struct scan *s, struct scan_file *f)
 	f->is_tracked = !f->is_whole;
 	f->epoch = s->epoch;
 	f->opens = 0;
-	f->was_opened = f->is_whole = false;
+	f->was_opened = f->has_closed = f->is_whole = false;
 	f->first_ms = now_ms();
 	if (!look(s, f, &st))
 		return;
@@ -160,11 +168,20 @@ void judge_opened(struct scan *s UNUSED, struct scan_file *f)
 	f->was_opened = true;
 }
 
-void judge_closed(struct scan *s, struct scan_file *f)
+/*
+ * Events of one kind that nothing stands between are one event, so the count may be wrong: a reader's close is none of
+ * the writer's, whatever it says, and when a writer has closed and some are left, those are readers, or have closed,
+ * too.
+ */
+void judge_closed(struct scan *s, struct scan_file *f, bool is_writer)
 {
-	if (f->opens > 0)
-		f->opens--;
-	if ((f->state == SCAN_BUSY || f->state == SCAN_SETTLING) && f->opens == 0 && scan_is_tracked(s, f)) {
+	bool was_tracked = scan_is_tracked(s, f);
+
+	f->opens -= f->opens > 0;
+	f->has_closed |= is_writer;
+	if (is_writer && f->opens > 0)
+		f->is_tracked = false;
+	if ((f->state == SCAN_BUSY || f->state == SCAN_SETTLING) && was_tracked && (is_writer || !is_open(f))) {
 		f->first_ms = now_ms();
 		scan_set_state(s, f, SCAN_SETTLING);
 	}
@@ -196,7 +213,7 @@ void judge_fresh(struct scan *s)
 			f->is_whole = true;
 			scan_set_state(s, f, SCAN_READY);
 		} else {
-			scan_set_state(s, f, scan_is_tracked(s, f) && f->opens > 0 ? SCAN_BUSY : SCAN_SETTLING);
+			scan_set_state(s, f, scan_is_tracked(s, f) && is_open(f) ? SCAN_BUSY : SCAN_SETTLING);
 		}
 	}
 }

@@ -71,7 +71,7 @@ static void take_event(struct scan *s, enum scan_queue queue, const struct inoti
 	else if (f->state == SCAN_ODD && !f->mentioned_ms) /* not known before: closed after it was written */
 		judge_found(s, f);
 	else
-		judge_closed(s, f);
+		judge_closed(s, f, e->mask & IN_CLOSE_WRITE);
 }
 
 /* true: nothing more is there. */

@@ -2,9 +2,9 @@
  * scan.h - which files of drop/ are complete, and whose turn it is.
  *
  * Renamed in (MOVED_TO), or linked in (CREATE without an open): complete at once. Written in place: when nobody has it
- * open any more and it has not changed for SCAN_SETTLE_MS. Whether somebody has is known from the events since its
- * creation or since we looked before the jail; else (after events were lost) a read lease tells, and where the file's
- * owner is not us and it may not be had, a longer silence: SCAN_SILENCE_MS since the last write, unless a rename or the
+ * open for writing any more and it has not changed for SCAN_SETTLE_MS. Whether somebody has, a read lease tells; where
+ * the file's owner is not us and it may not be had, the events since its creation or since we looked before the jail;
+ * and where those were lost or may be, a longer silence: SCAN_SILENCE_MS since the last write, unless a rename or the
  * like came after that. More than one link: wait SCAN_LINKS_MS for the other name to go, then hand it out marked. What
  * is no regular file is left alone and mentioned once an hour.
  *

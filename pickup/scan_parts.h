@@ -44,7 +44,8 @@ struct scan_file {
 	uint32_t walk;  /* the last walk that saw it */
 	uint32_t epoch; /* events are complete since its creation while this is scan.epoch */
 	uint8_t state;
-	bool is_tracked, was_opened, is_whole, has_links, is_own_move;
+	bool is_tracked, is_whole, has_links, is_own_move;
+	bool was_opened, has_closed; /* has_closed: somebody who wrote */
 };
 
 TAILQ_HEAD(scan_list, scan_file);
@@ -81,7 +82,7 @@ void scan_drop_path(const char *name, char path[SCAN_PATH_BYTES]);
 void judge_moved(struct scan *s, struct scan_file *f);
 void judge_created(struct scan *s, struct scan_file *f);
 void judge_opened(struct scan *s, struct scan_file *f);
-void judge_closed(struct scan *s, struct scan_file *f);
+void judge_closed(struct scan *s, struct scan_file *f, bool is_writer);
 /* A walk, or the close of a file that nobody told us about, found it. */
 void judge_found(struct scan *s, struct scan_file *f);
 /* Moved in, and no room to remember more than that it is whole. */

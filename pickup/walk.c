@@ -119,7 +119,7 @@ static void look_early(struct scan *s, int folder_fd, const char *name)
 	if (!f)
 		return;
 	f->st = st;
-	f->is_tracked = true;
+	f->is_tracked = f->has_closed = true;
 	f->epoch = s->epoch;
 	scan_set_state(s, f, SCAN_SETTLING);
 }

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* cmocka last: it needs the four standard headers above */
@@ -74,6 +75,7 @@ static int tear_down(void **state)
 	struct world *w = *state;
 	char command[64];
 
+	assert_int_equal(seteuid(getuid()), 0);
 	end(w);
 	loop_timer_free(&w->deadline);
 	loop_free(&w->loop);
@@ -207,6 +209,75 @@ static void opened_again_after_the_start(void **state)
 	expect(w, "a", 3000);
 }
 
+/* From here on as if the files were other people's, which no lease tells of. */
+static void be_a_stranger(struct world *w)
+{
+	enum { NOBODY = 65534 };
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(fchmod(w->fd, 0755), 0);
+	assert_int_equal(fchmodat(w->fd, "drop", 0777, 0), 0);
+	assert_int_equal(seteuid(NOBODY), 0);
+}
+
+/* Two closes that follow one another are one event. */
+static void closed_twice_at_once(void **state)
+{
+	struct world *w = *state;
+	int first = openat(w->fd, "drop/a", O_WRONLY | O_CREAT, 0644), second;
+
+	scan_catch_up(w->scan); /* else the opens were one event, too */
+	second = openat(w->fd, "drop/a", O_WRONLY | O_APPEND);
+	assert_int_equal(write(second, "whole", 5), 5);
+	scan_catch_up(w->scan);
+	close(first);
+	close(second);
+	expect(w, "a", 4000);
+}
+
+/* Only who writes keeps a message back. */
+static void somebody_reads_it_for_long(void **state)
+{
+	struct world *w = *state;
+	int reader;
+
+	write_file(w->fd, "drop/a", "whole");
+	scan_catch_up(w->scan);
+	reader = openat(w->fd, "drop/a", O_RDONLY);
+	expect(w, "a", 4000);
+	close(reader);
+}
+
+static void a_strangers_file_that_somebody_reads_for_long(void **state)
+{
+	struct world *w = *state;
+	int writer = openat(w->fd, "drop/a", O_WRONLY | O_CREAT, 0644), reader;
+
+	scan_catch_up(w->scan);
+	reader = openat(w->fd, "drop/a", O_RDONLY);
+	assert_int_equal(write(writer, "whole", 5), 5);
+	assert_int_equal(futimens(writer, (const struct timespec[2]){ { 1, 0 }, { 1, 0 } }), 0); /* saves the silence */
+	close(writer);
+	be_a_stranger(w);
+	expect(w, "a", 4000);
+	close(reader);
+}
+
+/* Its open was one event with the writer's, and its close is none of the writer's. */
+static void a_reader_came_and_went_while_it_was_written(void **state)
+{
+	struct world *w = *state;
+	int writer = openat(w->fd, "drop/a", O_WRONLY | O_CREAT, 0644), reader = openat(w->fd, "drop/a", O_RDONLY);
+
+	assert_int_equal(write(writer, "half", 4), 4);
+	close(reader);
+	be_a_stranger(w);
+	expect_none(w, 2500);
+	close(writer);
+	expect(w, "a", 3000);
+}
+
 /* Those of one user that do not fit are found again, and are complete as before. */
 static void a_flood_is_handed_out_without_silence(void **state)
 {
@@ -247,6 +318,10 @@ int main(void)
 		TEST(a_file_renamed_over_an_open_one_is_not_forgotten),
 		TEST(found_at_start_and_still_open),
 		TEST(opened_again_after_the_start),
+		TEST(closed_twice_at_once),
+		TEST(somebody_reads_it_for_long),
+		TEST(a_strangers_file_that_somebody_reads_for_long),
+		TEST(a_reader_came_and_went_while_it_was_written),
 		TEST(a_flood_is_handed_out_without_silence),
 	};
 
