@@ -86,10 +86,8 @@ int command_queue(const struct command_context *c, int argc, char **argv)
 	struct filter f;
 	int status;
 
-	if (argc > 1 && strcmp(argv[1], "rebuild") == 0) {
-		command_complain("queue rebuild: not available in this version");
-		return EXIT_STATUS_USAGE;
-	}
+	if (argc > 1 && strcmp(argv[1], "rebuild") == 0)
+		return command_rebuild(c, argc - 1, argv + 1);
 	if ((status = filter_parse(&f, c->name, argc, argv, true)) != 0)
 		return status;
 	listing.is_json = f.is_json;

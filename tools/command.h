@@ -22,6 +22,7 @@ int command_reload(const struct command_context *c, int argc, char **argv);
 int command_restart(const struct command_context *c, int argc, char **argv);
 int command_status(const struct command_context *c, int argc, char **argv);
 int command_queue(const struct command_context *c, int argc, char **argv);
+int command_rebuild(const struct command_context *c, int argc, char **argv); /* argv[0]: "rebuild" */
 int command_forecast(const struct command_context *c, int argc, char **argv);
 int command_limits(const struct command_context *c, int argc, char **argv);
 int command_act(const struct command_context *c, int argc, char **argv); /* retry, hold, release, delete */

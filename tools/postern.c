@@ -31,10 +31,12 @@ static const struct {
 	  "A wrong configuration is refused with 78 and nothing changes.\n" },
 	{ "restart", command_restart, "[--timeout DURATION]", "stop and start", "As stop, then start.\n" },
 	{ "status", command_status, "[--json]", "processes, queue and servers", "Exits 0 when running, 3 when not.\n" },
-	{ "queue", command_queue, "[--json] [ID ...] [FILTER ...]", "what is queued and why",
+	{ "queue", command_queue, "[--json] [ID ...] [FILTER ...] | rebuild", "what is queued and why",
 	  "With --json one object a line, with the field names of `postqueue -j`.\n"
 	  "FILTER: --sender P, --recipient P, --domain D, --server S, --older DURATION; P is an address,\n"
-	  "domain, .domain or *. Exits 1 when a FILTER matches nothing.\n" },
+	  "domain, .domain or *. Exits 1 when a FILTER matches nothing.\n"
+	  "`queue rebuild` sets the queue database aside, with the service stopped: the next start makes it\n"
+	  "anew from the queue files.\n" },
 	{ "forecast", command_forecast, "[--json] [ID ...] [FILTER ...]", "when the queued mail will be gone",
 	  "Under present limits and speed; and which limit decides. FILTER as for queue.\n" },
 	{ "limits", command_limits, "[--json] | set SERVER LIMIT USED --why TEXT | reset SERVER --why TEXT",

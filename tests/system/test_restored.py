@@ -42,3 +42,24 @@ def test_cr25_mail_of_a_copy_is_held(mta, server):
     mta.postern("release", "--all", check=True)
     srv.wait(7)
     mta.wait_empty()
+
+
+def test_queue_rebuild_makes_the_database_anew(mta, server):
+    """Also of what was held; and never under a service that runs."""
+    srv = server(refuse(count=2))
+    mta.start('retry { after = { "1h" } }\n' + relay("out", srv))
+    for i in range(2):
+        mta.drop(letter(ident=str(i)))
+    mta.wait_log("status=deferred", times=2)
+    mta.postern("hold", mta.queue()[0]["queue_id"], check=True)
+    done = mta.postern("queue", "rebuild")
+    assert (done.returncode, done.stderr) == (75, "postern: queue rebuild: the service runs: stop it first\n")
+    assert mta.postern("queue", "rebuild", "now").returncode == 64
+    mta.stop()
+    done = mta.postern("queue", "rebuild", check=True)
+    assert "makes it anew from the queue files (2)" in done.stdout
+    assert [p.name for p in (mta.spool / "db/queue").glob("damaged-*/records.db")] == ["records.db"]
+    mta.start()
+    srv.wait(2)
+    mta.wait_empty()
+    assert len(mta.grep("found without a record, queued again: possibly repeated")) == 2
