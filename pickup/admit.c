@@ -75,7 +75,7 @@ static int claim(const struct admit *a, const struct admit_item *item, const cha
 }
 
 /* S1 to S0, under its old name, or one like it when somebody was quick to use that again. */
-static bool unclaim(const struct admit *a, const struct admit_item *item)
+static bool unclaim(struct admit *a, const struct admit_item *item)
 {
 	char path[SPOOL_PATH_MAX], id[SPOOL_ID_TEXT], to[NAME_MAX + 32];
 
@@ -85,7 +85,10 @@ static bool unclaim(const struct admit *a, const struct admit_item *item)
 	if (renameat2(a->spool_fd, path, a->spool_fd, to, RENAME_NOREPLACE) == 0)
 		return true;
 	snprintf(to, sizeof(to), "drop/%.200s.%s", item->file ? scan_file_name(item->file) : "again", id);
-	return renameat(a->spool_fd, path, a->spool_fd, to) == 0;
+	if (renameat(a->spool_fd, path, a->spool_fd, to) == 0)
+		return true;
+	a->has_leftovers = true;
+	return false;
 }
 
 static enum outcome put_aside(struct admit *a, const struct admit_item *item, const char *path, const char *reason)

@@ -42,6 +42,7 @@ struct admit {
 	struct admit_item item[ADMIT_BATCH_MAX];
 	unsigned item_count; /* of the present batch: claimed and converted */
 	unsigned rejected;   /* of the present batch: put aside */
+	bool has_leftovers;  /* a claimed file could not go back either: recover.h finds it in incoming/ */
 	int64_t complained_ms;
 };
 

@@ -54,13 +54,23 @@ static void pause_work(struct pickup *p)
 	loop_timer_set_ms(p->pause, PAUSE_MS);
 }
 
+/* What could go neither on nor back waits in incoming/: it is looked for there, as after a start. */
+static bool has_leftovers(struct pickup *p)
+{
+	if (!p->admit.has_leftovers)
+		return false;
+	p->admit.has_leftovers = p->is_recovered = false;
+	pause_work(p);
+	return true;
+}
+
 /* true: intake may go on. */
 static bool go_on_recovering(struct pickup *p)
 {
 	switch (recover_step(&p->recover, &p->admit)) {
 	case RECOVER_DONE:
 		p->is_recovered = true;
-		return true;
+		return !has_leftovers(p);
 	case RECOVER_MORE:
 		want_work(p);
 		return false;
@@ -86,11 +96,12 @@ static void on_work(void *arg)
 		return;
 	switch (admit_batch(&p->admit, room < ADMIT_BATCH_MAX ? room : ADMIT_BATCH_MAX)) {
 	case ADMIT_OK:
-		if (scan_ready_count(p->admit.scan) > 0)
+		if (!has_leftovers(p) && scan_ready_count(p->admit.scan) > 0)
 			want_work(p);
 		return;
 	case ADMIT_PAUSE:
-		pause_work(p);
+		if (!has_leftovers(p))
+			pause_work(p);
 		return;
 	case ADMIT_FATAL:
 		give_up(p);

@@ -1,6 +1,7 @@
 /*
- * recover.h - what a predecessor left in incoming/: complete messages are announced (the scheduler may not know them),
- * claimed ones taken again one at a time, debris removed. Intake from drop/ begins behind it.
+ * recover.h - what a predecessor left in incoming/, or a disk in trouble: complete messages are announced (the
+ * scheduler may not know them), claimed ones taken again one at a time, debris removed. Intake from drop/ begins behind
+ * it.
  */
 #ifndef PICKUP_RECOVER_H
 #define PICKUP_RECOVER_H

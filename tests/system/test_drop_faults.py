@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from faults import FILE_SYNC, FOLDER_SYNC, HANG, READ_ONLY
+from faults import FILE_SYNC, FOLDER_SYNC, HANG, READ_ONLY, STALL
 from harness import wait_until
 
 HEAD = "From: a@here.example\nTo: b@there.example\nMessage-ID: <{id}@t>\n"
@@ -166,6 +166,23 @@ def test_re06_read_only_disk(failing):
     assert ids(failing.server.wait(2)) == ["<before@t>", "<one@t>"]
     failing.wait_empty()
     assert failing.server.count() == 2
+
+
+def test_re06_read_only_when_it_was_claimed_already(failing):
+    """It can go neither on nor back: it is found where it stands when that is over."""
+    failing.drop(letter("before"))
+    failing.server.wait(1)
+    failing.faults.on(STALL)
+    failing.drop(letter("one"), name="one")
+    wait_until(lambda: failing.faults.stalled)
+    failing.faults.on(READ_ONLY)
+    failing.faults.off(STALL)
+    failing.wait_log(r"cannot sync new messages: Read-only file system; messages stay in drop/")
+    assert not is_in_drop(failing, "one")
+    failing.faults.off(READ_ONLY)
+    assert ids(failing.server.wait(2)) == ["<before@t>", "<one@t>"]
+    failing.wait_empty()
+    assert not leftovers(failing) and failing.server.count() == 2
 
 
 # --- a message that never ends
