@@ -60,6 +60,7 @@ void conf_report_finish(struct conf_report *r, struct conf_errors *errors)
 		qsort(r->mistake, r->count, sizeof(r->mistake[0]), compare_mistakes);
 	for (unsigned i = 0; i < r->count; i++)
 		errors->text[errors->count++] = r->mistake[i].text;
+	errors->logins = r->logins;
 	if (r->dropped > 0)
 		errors->text[errors->count++] = xasprintf("%s: and %u more mistakes", r->path, r->dropped);
 	free(r->mistake);
@@ -80,6 +81,7 @@ void conf_errors_move(struct conf_errors *to, struct conf_errors *from)
 		to->text = xrealloc(to->text, (size_t)to->count + from->count, sizeof(to->text[0]));
 		memcpy(to->text + to->count, from->text, from->count * sizeof(from->text[0]));
 		to->count += from->count;
+		to->logins += from->logins;
 	}
 	free(from->text);
 	memset(from, 0, sizeof(*from));
@@ -365,7 +367,7 @@ struct conf *conf_read_all(const char *path, int fd, struct conf_errors *errors)
 {
 	struct conf *c = read_file(path, fd, true, errors);
 
-	if (c && !conf_check_files(c, errors))
+	if (c && !conf_check_files(c, errors) && errors->count > errors->logins)
 		conf_free(&c);
 	return c;
 }

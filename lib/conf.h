@@ -146,6 +146,7 @@ struct conf {
 /* Every mistake found, as "FILE:LINE: OPTION: what is wrong and what would be right", in order of line. */
 struct conf_errors {
 	unsigned count;
+	unsigned logins; /* so many of them say only that one server cannot log in */
 	char **text;
 };
 
@@ -161,7 +162,8 @@ void conf_errors_move(struct conf_errors *to,
 struct conf *conf_read(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
 /*
  * As conf_read(), and what it names is checked as by conf_check_files(): where there are mistakes of both kinds, all
- * are told in one go.
+ * are told in one go. When all that is wrong are files with passwords (errors->logins), there is a configuration all
+ * the same: the caller decides whether to go on without those servers.
  */
 struct conf *conf_read_all(const char *path, int fd, struct conf_errors *errors) MUST_CHECK;
 /* What the configuration names: spool, password files and their modes, certificates, users and groups (as root). */

@@ -314,14 +314,23 @@ static void check_zones(struct files *f, const struct conf_limits *l)
 	}
 }
 
-static void check_server(struct files *f, const struct conf_server *s)
+/* Without them this server cannot log in; the others can. */
+static void check_login(struct files *f, const struct conf_server *s)
 {
-	struct stat st;
+	unsigned before = f->report->count;
 
 	check_secret(f, "password-file", &s->password_file, PASSWORD_BYTES_MAX);
 	check_secret(f, "password-file", &s->pop.password_file, PASSWORD_BYTES_MAX);
 	check_secret(f, "client-secret-file", &s->oauth2.client_secret_file, PASSWORD_BYTES_MAX);
 	check_refresh_token(f, s);
+	f->report->logins += f->report->count - before;
+}
+
+static void check_server(struct files *f, const struct conf_server *s)
+{
+	struct stat st;
+
+	check_login(f, s);
 	if (s->password && stat(f->conf->path, &st) == 0)
 		check_mode(f, "password", &s->password, f->conf->path, &st);
 	check_readable(f, "tls-ca-file", &s->tls_ca_file, "CERTIFICATE-----", "certificate in PEM form");

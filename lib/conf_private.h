@@ -109,6 +109,7 @@ struct conf_mistake {
 struct conf_report {
 	const char *path;
 	unsigned count, dropped;
+	unsigned logins; /* of count: files with passwords, without which one server cannot log in */
 	struct conf_mistake *mistake;
 };
 /* option may be NULL. line 0: about the file as a whole. */

@@ -28,8 +28,10 @@ const char *secret_read(const char *path, char line[SECRET_MAX])
 	if (got < 0)
 		return strerror(saved);
 	line[got] = '\0';
-	line[strcspn(line, "\r\n")] = '\0';
+	line[strcspn(line, "\n")] = '\0';
 	if (line[0] == '\0')
 		return "it has no first line";
+	if (strchr(line, '\r'))
+		return "it has Windows line ends, or a carriage return in its first line";
 	return st.st_mode & (S_IRWXG | S_IRWXO) ? "others may read it (chmod go= it)" : NULL;
 }

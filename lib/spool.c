@@ -183,6 +183,7 @@ static int prepare_below(int root, const struct spool_owners *o, const char **wh
 		{ "history", o->user, o->group, 0700 },
 		{ "dead", o->user, o->group, 0700 },
 		{ "run", nobody_new, (gid_t)-1, 0755 },
+		{ "run/empty", nobody_new, (gid_t)-1, 0555 }, /* what a process without files has for a root */
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {

@@ -14,7 +14,7 @@
  */
 #ifndef LIB_SPOOL_H
 #define LIB_SPOOL_H
-#include "lib/base.h"
+#include "lib/buf.h"
 #include <sys/stat.h>
 
 enum {
@@ -50,10 +50,15 @@ struct spool_owners {
 /*
  * Makes what is missing and repairs modes: drop 3730 group drop-group, rejected 0700, incoming 2750 and queue +
  * queue/XX 2750 group smtp-group (setgid: files inherit it, so smtpout can read them), db db/queue db/limits history
- * dead 0700, run 0755 (owner stays root). The spool itself 0755. Never follows a symbolic link. Returns 0, or -1 with
- * errno and *what naming the path (static part of it).
+ * dead 0700, run 0755 and run/empty 0555 (owner stays root). The spool itself 0755. Never follows a symbolic link.
+ * Returns 0, or -1 with errno and *what naming the path (static part of it).
  */
 int spool_prepare(const char *spool, const struct spool_owners *owners, const char **what) MUST_CHECK;
+/*
+ * Of a prepared spool: may the instance use what an earlier run left in db/, history/ and queue/? Looks at owners and
+ * modes, in queue/XX at one file each. False: `problem` says which file it may not use, and what would help.
+ */
+bool spool_files_are_ours(const char *spool, const struct spool_owners *owners, struct buf *problem) MUST_CHECK;
 /* fsync of a directory; -1 with errno. */
 int spool_sync_dir(int dirfd, const char *relative_path) MUST_CHECK;
 #endif

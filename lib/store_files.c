@@ -68,6 +68,11 @@ static bool is_database_file(const char *name)
 	       strncmp(name, "__db", 4) == 0;
 }
 
+static bool is_ours(const char *name)
+{
+	return is_database_file(name) || strcmp(name, STORE_HIGH_FILE) == 0 || strcmp(name, STORE_MARK_FILE) == 0;
+}
+
 /* Calls fn for each name in the directory but "." and ".."; -1 when the directory cannot be read or fn says so. */
 static int each_file(int dir_fd, int (*fn)(void *arg, int dir_fd, const char *name), void *arg)
 {
@@ -107,6 +112,26 @@ static int count_file(void *arg, int dir_fd UNUSED, const char *name)
 	return 0;
 }
 
+/* A file that the system keeps from us is not damaged: after somebody's chown all is well again. */
+static int try_file(void *arg, int dir_fd, const char *name)
+{
+	const char **why = arg;
+	struct stat st = { 0 };
+	int fd = is_ours(name) ? openat(dir_fd, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC) : -1, saved = errno;
+
+	if (fd >= 0 || !is_ours(name)) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
+	(void)fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
+	log_error("store: %s cannot be opened: %s (it belongs to uid %u and has mode %04o; this process is uid %u)",
+		  name, strerror(saved), (unsigned)st.st_uid, (unsigned)st.st_mode & 07777, (unsigned)geteuid());
+	*why = "a file of it is kept from us";
+	errno = saved;
+	return -1;
+}
+
 static int remove_database_file(void *arg UNUSED, int dir_fd, const char *name)
 {
 	return is_database_file(name) || strcmp(name, STORE_HIGH_FILE) == 0 ? unlinkat(dir_fd, name, 0) : 0;
@@ -121,10 +146,11 @@ static int remove_database_file(void *arg UNUSED, int dir_fd, const char *name)
 enum store_open_result store_files_check(int dir_fd, char id[STORE_ID_LEN + 1], const char **why)
 {
 	struct census c = { false, false };
-	enum mark_state mark = mark_read(dir_fd, id);
+	enum mark_state mark;
 
-	if (each_file(dir_fd, count_file, &c) < 0)
+	if (each_file(dir_fd, try_file, why) < 0 || each_file(dir_fd, count_file, &c) < 0)
 		return STORE_FAILED;
+	mark = mark_read(dir_fd, id);
 	if (mark == MARK_CREATING)
 		return each_file(dir_fd, remove_database_file, NULL) < 0 ? STORE_FAILED : STORE_CREATED;
 	if (mark == MARK_NONE && !c.has_records && !c.has_logs)
@@ -198,7 +224,7 @@ static int move_file(void *arg, int dir_fd, const char *name)
 
 	if (strcmp(name, BALLAST_FILE) == 0)
 		return unlinkat(dir_fd, name, 0);
-	if (!is_database_file(name) && strcmp(name, STORE_HIGH_FILE) != 0 && strcmp(name, STORE_MARK_FILE) != 0)
+	if (!is_ours(name))
 		return 0;
 	return renameat(dir_fd, name, *to, name);
 }

@@ -17,7 +17,7 @@ enum { STORE_ID_LEN = 32 }; /* the environment's name: 16 random bytes in hexade
 int store_dir_lock(const char *dir) MUST_CHECK;
 /*
  * OPENED: all is there, id is the name the marker gives. CREATED: nothing is, or what an unfinished creation left was
- * removed. DAMAGED: *why says in words. FAILED: errno.
+ * removed. DAMAGED: *why says in words. FAILED: errno, and perhaps *why; that we may not open a file was logged then.
  */
 enum store_open_result store_files_check(int dir_fd, char id[STORE_ID_LEN + 1], const char **why) MUST_CHECK;
 void store_id_make(char id[STORE_ID_LEN + 1]);

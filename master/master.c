@@ -118,7 +118,8 @@ static int prepare_run(struct master *m)
 	char *run;
 
 	if (spool_prepare(m->conf->spool, &owners, &what) < 0) {
-		log_error("%s: cannot prepare %s: %s", m->conf->spool, what, strerror(errno));
+		log_error("%s: cannot prepare %s: %s", m->conf->spool, what,
+			  errno == ENOTDIR || errno == ELOOP ? "it is no folder, or a symbolic link" : strerror(errno));
 		return -1;
 	}
 	run = xasprintf("%s/run", m->conf->spool);
@@ -126,12 +127,25 @@ static int prepare_run(struct master *m)
 	free(run);
 	if (m->run_fd >= 0)
 		m->run_fd = pipes_lift(m->run_fd);
-	/* run/empty: what a process without files has for a root. */
-	if (m->run_fd < 0 || (mkdirat(m->run_fd, "empty", 0555) < 0 && errno != EEXIST)) {
+	if (m->run_fd < 0) {
 		log_error("%s/run: %s", m->conf->spool, strerror(errno));
 		return -1;
 	}
 	return 0;
+}
+
+static bool files_are_ours(const struct master *m)
+{
+	struct spool_owners owners = identity_owners(&m->identities);
+	struct buf problem;
+	bool ok;
+
+	buf_init(&problem, 16384);
+	ok = spool_files_are_ours(m->conf->spool, &owners, &problem);
+	if (!ok)
+		log_error("%s", buf_text(&problem));
+	buf_release(&problem);
+	return ok;
 }
 
 static int take_lock(struct master *m)
@@ -184,6 +198,8 @@ static int prepare(struct master *m)
 		return EXIT_STATUS_OS;
 	if ((status = take_lock(m)) != 0)
 		return status;
+	if (!files_are_ours(m))
+		return EXIT_STATUS_NOT_PERMITTED;
 	if (!reload_open_log(m))
 		return EXIT_STATUS_OS;
 	m->control_fd = control_listen(m->run_fd, &m->identities);

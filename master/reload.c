@@ -11,6 +11,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Without its password file one server cannot log in; that is no reason to leave the others' mail lying at a start. */
+static bool may_start(const struct conf *c, const struct conf_errors *errors)
+{
+	if (c && errors->count > 0)
+		fprintf(stderr,
+			"postern: starting all the same: mail of such a server goes to the next one, or waits\n");
+	return c;
+}
+
 /* At start they are for whoever typed the command, in the form that every program of ours gives them. */
 static void tell_errors(const struct master *m, struct conf_errors *errors)
 {
@@ -20,7 +29,6 @@ static void tell_errors(const struct master *m, struct conf_errors *errors)
 		else
 			fprintf(stderr, "postern: %s\n", errors->text[i]);
 	}
-	conf_errors_release(errors);
 }
 
 /* What cannot change under running processes: the folder they live in and who they are. */
@@ -67,9 +75,11 @@ bool reload_read(struct master *m)
 	size_t len = 0;
 	char *text = conf_slurp(m->conf_path, &len, &errors);
 	struct conf *c = text ? parse_text(m->conf_path, (struct slice){ text, len }, &errors) : NULL;
-	bool is_right = c && (!m->conf || may_follow(m->conf, c));
+	bool is_right;
 
 	tell_errors(m, &errors);
+	is_right = m->conf ? c && errors.count == 0 && may_follow(m->conf, c) : may_start(c, &errors);
+	conf_errors_release(&errors);
 	if (!is_right) {
 		free(text);
 		conf_free(&c);

@@ -189,7 +189,7 @@ static int start(const struct command_context *c, int64_t timeout_ms)
 {
 	struct instance in;
 	struct launch l;
-	int status = instance_open_checked(&in, c), ready;
+	int status = instance_open_to_start(&in, c), ready;
 	bool is_stderr_the_log;
 	pid_t pid;
 

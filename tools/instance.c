@@ -12,15 +12,18 @@ static void open_run(struct instance *in)
 	free(run);
 }
 
-static int open_instance(struct instance *in, const struct command_context *c, bool wants_files)
+enum wanted { WANTS_TEXT, WANTS_FILES, WANTS_START };
+
+static int open_instance(struct instance *in, const struct command_context *c, enum wanted wanted)
 {
 	struct conf_errors errors = { 0 };
 	bool is_right;
 
 	*in = (struct instance){ .run_fd = -1 };
-	in->conf = wants_files ? conf_read_all(c->conf_path, -1, &errors) : conf_read(c->conf_path, -1, &errors);
-	is_right = in->conf;
-	for (unsigned i = 0; i < errors.count; i++)
+	in->conf =
+		wanted == WANTS_TEXT ? conf_read(c->conf_path, -1, &errors) : conf_read_all(c->conf_path, -1, &errors);
+	is_right = in->conf && (errors.count == 0 || wanted == WANTS_START);
+	for (unsigned i = 0; i < errors.count && !is_right; i++)
 		fprintf(stderr, "postern: %s\n", errors.text[i]);
 	conf_errors_release(&errors);
 	if (!is_right) {
@@ -34,12 +37,17 @@ static int open_instance(struct instance *in, const struct command_context *c, b
 
 int instance_open(struct instance *in, const struct command_context *c)
 {
-	return open_instance(in, c, false);
+	return open_instance(in, c, WANTS_TEXT);
 }
 
 int instance_open_checked(struct instance *in, const struct command_context *c)
 {
-	return open_instance(in, c, true);
+	return open_instance(in, c, WANTS_FILES);
+}
+
+int instance_open_to_start(struct instance *in, const struct command_context *c)
+{
+	return open_instance(in, c, WANTS_START);
 }
 
 /* The value of the first line that reads spool = "..."; NULL when there is none. */
@@ -76,7 +84,7 @@ static char *guess_spool(const char *conf_path)
 
 int instance_open_anyway(struct instance *in, const struct command_context *c)
 {
-	int status = open_instance(in, c, false);
+	int status = open_instance(in, c, WANTS_TEXT);
 
 	if (status == 0 || !(in->spool = guess_spool(c->conf_path)))
 		return status;

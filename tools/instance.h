@@ -21,6 +21,8 @@ int instance_open(struct instance *in, const struct command_context *c) MUST_CHE
 int instance_open_anyway(struct instance *in, const struct command_context *c) MUST_CHECK;
 /* Also what the configuration names, as `check` does. */
 int instance_open_checked(struct instance *in, const struct command_context *c) MUST_CHECK;
+/* Likewise; but what only keeps one server from logging in is left to the master to tell, which starts all the same. */
+int instance_open_to_start(struct instance *in, const struct command_context *c) MUST_CHECK;
 void instance_close(struct instance *in);
 /* The master's pid; 0 when none runs. Asks the lock, not the file's word. */
 pid_t instance_master(const struct instance *in);

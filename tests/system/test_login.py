@@ -258,7 +258,7 @@ def test_reload_with_another_password(mta, peer, pki, sink):
     no_secret_anywhere(mta)
 
 
-@pytest.mark.parametrize("fault", ["gone", "open", "empty"])
+@pytest.mark.parametrize("fault", ["gone", "open", "empty", "crlf"])
 def test_OP02_a_password_file_that_cannot_be_used(mta, peer, pki, secret, sink, fault):
     """At run time: that server cannot log in, mail waits, others run; mended, it goes on."""
     target, other = sink(), sink()
@@ -273,7 +273,7 @@ def test_OP02_a_password_file_that_cannot_be_used(mta, peer, pki, secret, sink, 
     elif fault == "open":
         file.chmod(0o644)
     else:
-        file.write_text("")
+        file.write_bytes(b"" if fault == "empty" else file.read_bytes().rstrip() + b"\r\n")
     mta.wait_log("server out cannot log in")
     mta.wait_log("its password has changed")
     wait_until(lambda: (mta.drop(letter(ident=f"x{mta.dropped}")), other.count())[1] > 0)
