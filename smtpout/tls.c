@@ -9,24 +9,26 @@ enum { SESSION_AGE_MAX_S = 3600 }; /* then the server proves itself anew; its ce
 
 /* --- whom to trust --- */
 
-/* "[192.0.2.1]" shows no name and is checked as an address; a name is shown and checked as a name. */
-static void expect_name(struct tls_conn *c)
+bool tls_expect(X509_VERIFY_PARAM *param, const char *host)
 {
-	char literal[256];
-	size_t len = strlen(c->host);
-	bool needs_name = c->need == TLS_NEED_VERIFIED || c->need == TLS_NEED_STS;
-	X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
+	static const char TAG[] = "IPv6:";
+	char address[256];
 
-	if (c->host[0] == '[' && len > 2) {
-		memcpy(literal, c->host + 1, len - 2);
-		literal[len - 2] = '\0';
-		if (needs_name)
-			X509_VERIFY_PARAM_set1_ip_asc(param, literal);
-		return;
-	}
-	SSL_set_tlsext_host_name(c->ssl, c->host);
-	if (needs_name)
-		SSL_set1_host(c->ssl, c->host);
+	if (host[0] != '[') /* an address without brackets is none of a certificate's names */
+		return X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1 ||
+		       X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
+	host += strncasecmp(host + 1, TAG, strlen(TAG)) == 0 ? 1 + strlen(TAG) : 1;
+	snprintf(address, sizeof(address), "%s", host);
+	address[strcspn(address, "]")] = '\0';
+	return X509_VERIFY_PARAM_set1_ip_asc(param, address) == 1;
+}
+
+/* A literal shows no name. False: whom to expect cannot be said, and then nobody will do. */
+static bool expect_name(struct tls_conn *c)
+{
+	if (c->host[0] != '[')
+		SSL_set_tlsext_host_name(c->ssl, c->host);
+	return (c->need != TLS_NEED_VERIFIED && c->need != TLS_NEED_STS) || tls_expect(SSL_get0_param(c->ssl), c->host);
 }
 
 /*
@@ -103,9 +105,9 @@ struct tls_conn *tls_conn_new(struct tls_policy *p, int fd, const struct tls_tar
 		BUG("SSL_new failed");
 	SSL_set_app_data(c->ssl, c);
 	SSL_set_hostflags(c->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	if (c->need != TLS_NEED_DANE)
-		expect_name(c);
-	else if (!expect_tlsa(c, target->tlsa))
+	if (c->need != TLS_NEED_DANE && !expect_name(c))
+		snprintf(c->error, sizeof(c->error), "no certificate can be for %s", c->host);
+	if (c->need == TLS_NEED_DANE && !expect_tlsa(c, target->tlsa))
 		snprintf(c->error, sizeof(c->error), "the TLSA records of %s cannot be used", c->base);
 	if (c->need <= TLS_NEED_ENCRYPTED && SSL_get_security_level(c->ssl) > 1)
 		SSL_set_security_level(c->ssl, 1); /* anybody will do: old encryption is better than none */
@@ -184,8 +186,8 @@ enum io_result tls_handshake(struct tls_conn *c)
 {
 	int rc;
 
-	if (c->need == TLS_NEED_DANE && c->error[0])
-		return IO_FAILED; /* no record to compare with */
+	if (c->error[0])
+		return IO_FAILED; /* there is nothing to compare with, or it was found wanting */
 	ERR_clear_error();
 	errno = 0;
 	rc = SSL_do_handshake(c->ssl);

@@ -37,6 +37,10 @@ struct tls_conn {
 /* tls_policy.c */
 SSL_CTX *tls_policy_context(struct tls_policy *p); /* the policy's */
 
+/* tls.c */
+/* Whom a certificate has to be for: a name, or the address that "[192.0.2.1]" or "[IPv6:2001:db8::1]" is. */
+bool tls_expect(X509_VERIFY_PARAM *param, const char *host) MUST_CHECK;
+
 /* tls_verify.c */
 /* OpenSSL calls it for each certificate of the chain and for each fault; the first fault goes into the error text. */
 int tls_on_verify(int is_ok, X509_STORE_CTX *ctx);

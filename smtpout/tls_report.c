@@ -64,10 +64,10 @@ static const char *find_fault(const struct tls_conn *c, struct tls_policy *judge
 	if (ctx && X509_STORE_CTX_init(ctx, SSL_CTX_get_cert_store(tls_policy_context(judge)), leaf,
 				       SSL_get_peer_cert_chain(c->ssl)) == 1) {
 		X509_STORE_CTX_set_default(ctx, "ssl_server");
-		if (c->host[0] != '[')
-			X509_VERIFY_PARAM_set1_host(X509_STORE_CTX_get0_param(ctx), c->host, 0);
-		fault = X509_verify_cert(ctx) == 1 ? NULL
-						   : X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx));
+		if (tls_expect(X509_STORE_CTX_get0_param(ctx), c->host))
+			fault = X509_verify_cert(ctx) == 1
+					? NULL
+					: X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx));
 	}
 	X509_STORE_CTX_free(ctx);
 	ERR_clear_error();
