@@ -93,6 +93,13 @@ static void put_reply(struct buf *out, const struct reply *r, size_t max_bytes)
 	buf_release(&line);
 }
 
+/* What a server quotes in a login may be the password. */
+static void mask_login(const struct engine *e, enum engine_step step, struct buf *text)
+{
+	if (step == STEP_AUTH)
+		e->login->mask(e->login, text->ptr);
+}
+
 char *engine_said(const struct engine *e, enum engine_step step, const struct reply *r)
 {
 	struct buf text;
@@ -105,6 +112,7 @@ char *engine_said(const struct engine *e, enum engine_step step, const struct re
 	else if (step != STEP_COUNT)
 		buf_printf(&text, " (in reply to %s%s)", ENGINE_STEPS[step].name,
 			   step == STEP_DOT || step == STEP_EMPTY_DOT ? "" : " command");
+	mask_login(e, step, &text);
 	return buf_detach(&text);
 }
 
@@ -289,6 +297,7 @@ void engine_end_protocol(struct engine *e, enum engine_step step, const struct r
 	buf_printf(&text, "\", which %s", why);
 	if (step != STEP_COUNT && step != STEP_BANNER)
 		buf_printf(&text, ", while %s", ENGINE_STEPS[step].progress);
+	mask_login(e, step, &text);
 	engine_end(e, FAILURE_PROTOCOL, 0, "4.5.0", buf_text(&text));
 	buf_release(&text);
 }

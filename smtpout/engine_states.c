@@ -99,16 +99,6 @@ static void answer_challenge(struct engine *e, const struct reply *r)
 		fail_login(e, why);
 }
 
-/* What a server quotes may be the password. */
-static void end_login(struct engine *e, const struct reply *r)
-{
-	char *text = engine_said(e, STEP_AUTH, r);
-
-	e->login->mask(e->login, text);
-	engine_end_politely(e, FAILURE_AUTH, r->code, engine_reply_dsn(r), text);
-	free(text);
-}
-
 static void reply_auth(struct engine *e, const struct reply *r)
 {
 	switch (r->code) {
@@ -129,7 +119,7 @@ static void reply_auth(struct engine *e, const struct reply *r)
 		break;
 	default:
 		if (is_refusing(r))
-			end_login(e, r);
+			end_refused(e, STEP_AUTH, r, FAILURE_AUTH);
 		else
 			engine_end_protocol(e, STEP_AUTH, r, "does not answer AUTH");
 	}

@@ -4,7 +4,9 @@
 #include "smtpout/tls.h"
 #include <gsasl.h>
 
-enum { SALT_MAX = 512 };
+/* Of a server's text: a shorter secret is let stand; so are shorter pieces of what was said in base64, or of a token.
+ */
+enum { SALT_MAX = 512, SHOWN_MAX = 4, PIECE_MIN = 8 };
 
 /*
  * SCRAM's password, stretched as this salt and count want it: computed once, not for every connection. Kept as libgsasl
@@ -118,49 +120,84 @@ bool sasl_account_put_secret(const struct sasl_account *a, struct buf *out)
 	return true;
 }
 
-static void cover(char *text, const char *secret, size_t len)
+/* How many bytes at `at` stand in the secret, too, in a row; `at` ends with a NUL. */
+static size_t common_run(const char *at, const char *secret, size_t len)
 {
-	char *at;
+	size_t best = 0;
 
-	if (len < 4) /* as short as that it stands in many a text by chance, and covering it would betray it */
-		return;
-	while ((at = memmem(text, strlen(text), secret, len)))
-		memset(at, '*', len);
+	for (size_t i = 0; i + best < len; i++) {
+		size_t run = 0;
+
+		while (i + run < len && at[run] != '\0' && at[run] == secret[i + run])
+			run++;
+		if (run > best)
+			best = run;
+	}
+	return best;
 }
 
-static void cover_base64(char *text, const char *bytes, size_t len)
+/* Every piece of the secret that is as long as `least`: servers cut what they quote, and so do we. */
+static void cover(char *text, const char *secret, size_t len, size_t least)
+{
+	if (len < SHOWN_MAX) /* as short as that it stands in many a text by chance, and covering it would betray it */
+		return;
+	for (char *at = text; *at;) {
+		size_t run = common_run(at, secret, len);
+
+		if (run >= least)
+			memset(at, '*', run);
+		at += run >= least ? run : 1;
+	}
+}
+
+static void cover_base64(char *text, struct slice bytes)
 {
 	char *coded = NULL;
-	size_t coded_len = 0;
+	size_t len = 0;
 
-	if (gsasl_base64_to(bytes, len, &coded, &coded_len) != GSASL_OK)
+	if (gsasl_base64_to(bytes.ptr, bytes.len, &coded, &len) != GSASL_OK)
 		return;
 	/* Its end depends on what follows: without padding, and without the last letter, it is found inside others. */
-	while (coded_len > 0 && coded[coded_len - 1] == '=')
-		coded_len--;
-	if (coded_len > 6)
-		cover(text, coded, coded_len);
+	while (len > 0 && coded[len - 1] == '=')
+		len--;
+	if (len > 6)
+		cover(text, coded, len, len < PIECE_MIN ? len : PIECE_MIN);
+	explicit_bzero(coded, len);
 	gsasl_free(coded);
 }
 
+static void put_token_message(const struct sasl_account *a, enum mechanism m, struct buf *out);
+
+static void wipe(struct buf *b)
+{
+	if (b->ptr)
+		explicit_bzero(b->ptr, b->cap);
+	buf_release(b);
+}
+
+/* What was said as a whole comes first, the pieces that it is made of then. */
 void sasl_account_mask(const struct sasl_account *a, char *text)
 {
-	struct buf plain;
+	struct buf said;
 
-	if (a->token) {
-		cover(text, a->token, strlen(a->token));
-		cover_base64(text, a->token, strlen(a->token));
+	buf_init(&said, SASL_CHALLENGE_MAX);
+	buf_put(&said, "", 1);
+	buf_put(&said, a->username, strlen(a->username) + 1);
+	buf_put(&said, a->secret, a->secret_len);
+	cover_base64(text, buf_slice(&said));
+	for (unsigned m = 0; m < MECHANISM_COUNT; m++) {
+		buf_clear(&said);
+		if (mechanism_is_token((enum mechanism)m))
+			put_token_message(a, (enum mechanism)m, &said);
+		cover_base64(text, buf_slice(&said));
 	}
-	cover(text, a->secret, a->secret_len);
-	cover_base64(text, a->secret, a->secret_len);
-	buf_init(&plain, a->secret_len + strlen(a->username) + 8);
-	buf_put_char(&plain, '\0');
-	buf_put_str(&plain, a->username);
-	buf_put_char(&plain, '\0');
-	buf_put(&plain, a->secret, a->secret_len);
-	cover_base64(text, plain.ptr, plain.len);
-	explicit_bzero(plain.ptr, plain.len);
-	buf_release(&plain);
+	if (a->token) {
+		cover(text, a->token, strlen(a->token), PIECE_MIN);
+		cover_base64(text, slice_of(a->token));
+	}
+	cover(text, a->secret, a->secret_len, a->secret_len); /* pieces of it may be words of any language */
+	cover_base64(text, (struct slice){ a->secret, a->secret_len });
+	wipe(&said);
 }
 
 void sasl_apop(const struct sasl_account *a, struct slice stamp, struct buf *out)
@@ -389,18 +426,15 @@ static void put_saslname(struct buf *out, const char *name)
 	}
 }
 
-static void put_token_message(struct sasl *s, struct buf *out)
+static void put_token_message(const struct sasl_account *a, enum mechanism m, struct buf *out)
 {
-	const struct sasl_account *a = s->account;
-
-	if (s->mechanism == MECHANISM_XOAUTH2) {
+	if (m == MECHANISM_XOAUTH2) {
 		buf_printf(out, "user=%s\1auth=Bearer ", a->username);
 	} else {
 		buf_put_str(out, "n,a=");
 		put_saslname(out, a->username);
 		buf_printf(out, ",\1host=%s\1port=%u\1auth=Bearer ", a->host, a->port);
 	}
-	s->token_serial = a->token_serial;
 	buf_put_slice(out, a->token ? slice_of(a->token) : (struct slice){ a->secret, a->secret_len });
 	buf_put_str(out, "\1\1");
 }
@@ -417,11 +451,10 @@ static bool step_token(struct sasl *s, struct slice challenge UNUSED, struct buf
 		return s->mechanism == MECHANISM_XOAUTH2 || encode(response, slice_of("\1"));
 	}
 	buf_init(&message, SASL_CHALLENGE_MAX);
-	put_token_message(s, &message);
+	s->token_serial = s->account->token_serial;
+	put_token_message(s->account, s->mechanism, &message);
 	is_done = !message.failed && encode(response, buf_slice(&message));
-	if (message.ptr)
-		explicit_bzero(message.ptr, message.len);
-	buf_release(&message);
+	wipe(&message);
 	s->is_complete = is_done;
 	return is_done || fail(s, "user name and token are too long");
 }

@@ -26,7 +26,7 @@ void sasl_account_set_secret(struct sasl_account *a, struct slice secret);
 void sasl_account_set_token(struct sasl_account *a, struct slice token);
 bool sasl_account_has_token(const struct sasl_account *a);
 bool sasl_account_has_password(const struct sasl_account *a);
-/* Covers the secrets, in clear and in base64, wherever it stands in this text of a server. */
+/* Covers the secrets in a server's text, in clear and as they are said in base64, pieces of that included. */
 void sasl_account_mask(const struct sasl_account *a, char *text);
 
 /* The account is borrowed for the login's life. */

@@ -280,9 +280,19 @@ static void test_secrets_are_covered(void **state)
 		{ "535 you said Ym9iK3Bhc3MvMj0=", "535 you said ***************=" },
 		{ "535 bob+pass/2=bob+pass/2=", "535 **********************" },
 		{ "535 no", "535 no" },
+		{ "500 what is AGJvYgBib2IrcGF...", "500 what is ***************..." }, /* it cuts what it quotes */
+		/* XOAUTH2, OAUTHBEARER: inside their messages a token's base64 is another one than by itself */
+		{ "500 AUTH XOAUTH2 dXNlcj1ib2IBYXV0aD1CZWFyZXIgeWEyOS50b2tlbi90aGF0LWlzLWxvbmcBAQ==",
+		  "500 AUTH XOAUTH2 **************************************************************==" },
+		{ "500 what is IgeWEyOS50b2tlbi ...", "500 what is **************** ..." },
+		{ "500 what is dGg9QmVhcmVyIHlhMjkudG9rZW4vdGhhdC1p",
+		  "500 what is ************************************" },
+		{ "500 bad token ya29.token/that-is-long for bob", "500 bad token *********************** for bob" },
+		{ "500 bad token ya29.token/that-is...", "500 bad token ******************..." },
 	};
 	struct sasl_account *a = sasl_account_new("bob", slice_of("bob+pass/2="), "smtp.example.com", 587);
 
+	sasl_account_set_token(a, slice_of("ya29.token/that-is-long"));
 	for (unsigned i = 0; i < ARRAY_LEN(CASES); i++) {
 		char *text = xstrdup(CASES[i].text);
 
