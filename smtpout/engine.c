@@ -267,7 +267,7 @@ void engine_end(struct engine *e, enum failure_cause cause, unsigned code, const
 	}
 	e->failure = make_outcome(0, cause, code, dsn, cut_text(text));
 	engine_set_state(e, ENGINE_OVER);
-	e->wants_body = e->wants_tls = false;
+	e->wants_body = e->wants_tls = e->is_up = false;
 	e->wants_close = true;
 	e->fifo_count = e->fifo_unsent = 0;
 	buf_clear(&e->out);
@@ -338,8 +338,9 @@ void engine_lost(struct engine *e, bool is_timeout, const char *error)
 
 	if (e->state == ENGINE_OVER)
 		return;
-	/* After QUIT all is said; and a server may close a connection that it finds idle. */
-	if (e->state == ENGINE_QUITTING || (e->state == ENGINE_READY && !e->mail[0] && e->fifo_count == 0)) {
+	/* After QUIT all is said; and a server may close a connection that it finds idle, once it was of use. */
+	if (e->state == ENGINE_QUITTING ||
+	    (e->state == ENGINE_READY && !e->is_up && !e->mail[0] && e->fifo_count == 0)) {
 		engine_end(e, FAILURE_NONE, 0, "", "");
 		return;
 	}
@@ -408,7 +409,7 @@ void engine_connected(struct engine *e, bool is_secure)
 static void end_421(struct engine *e, enum engine_step step, const struct reply *r)
 {
 	char *text = engine_said(e, step, r);
-	bool is_greeting = e->state == ENGINE_GREETING;
+	bool is_greeting = e->state == ENGINE_GREETING || e->is_up; /* nobody has heard yet that mail can go */
 
 	if (e->mail[0] && e->mail[0]->stage == MAIL_AFTER_DOT && step == STEP_DOT)
 		engine_settle_reply(e, e->mail[0], STEP_DOT, r);

@@ -263,6 +263,20 @@ def test_hs29_554_greeting_tries_the_next_host(smtpout, server):
     assert verdicts(outcome) == ["delivered"]
 
 
+@pytest.mark.parametrize("more", [b"421 4.3.2 full\r\n", b"250 again\r\n"], ids=["421", "stray"])
+def test_who_takes_it_back_in_one_breath_leads_to_the_next_host(smtpout, server, more):
+    """All of it comes with one packet: that mail could go was never true."""
+    def talk(s):
+        s.say("220 hi")
+        s.expect("EHLO")
+        s.send(b"250 mx\r\n" + more)
+    bad, good = server(talk), server()
+    out = smtpout()
+    hosts = [("bad.example", [bad.address]), ("good.example", [good.address])]
+    outcome, _ = out.deliver(out.queue(BODY, ["b@there.example"]), hosts)
+    assert verdicts(outcome) == ["delivered"]
+
+
 def test_hs29_of_several_greetings_the_temporary_one_counts(smtpout, server):
     busy, never = server(lambda s: s.say("421 4.3.2 busy")), server(lambda s: s.say("554 5.7.1 go away"))
     out = smtpout()

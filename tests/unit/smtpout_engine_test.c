@@ -13,6 +13,7 @@ enum { STEPS_MAX = 40, MAILS_MAX = 4 };
 /*
  * A script's lines:
  *   S TEXT   the server says this; | ends a line (CRLF), so a line may stay unfinished
+ *   E TEXT   likewise, and closes with it
  *   C TEXT   we must have said exactly this since the last C; | as above. "C" alone: nothing
  *   mail N [8bit] [big] [utf8] [dsn]  a mail for N recipients is given
  *   body     the engine wants the body; it is sent, with its dot, and C starts with "BODY.|"
@@ -20,8 +21,10 @@ enum { STEPS_MAX = 40, MAILS_MAX = 4 };
  *   begin    the engine wants the body; it is on its way, the dot not sent
  *   tls      the engine wants a handshake; it succeeds
  *   quit, lost, timeout
- *   done V.. a mail came back, with an outcome per recipient: d delivered, tCODE, pCODE, u unknown, n unsent, t0 no
- * reply up       mails can go close CAUSE  the engine closes idle     nothing is to be done, nothing owed
+ *   done V.. a mail came back, with an outcome per recipient: d delivered, tCODE, pCODE, u unknown, n unsent
+ *   up       mails can go; down: not so
+ *   close C  the engine closes, for this cause
+ *   idle     nothing is to be done, nothing owed
  *   broken, whole  at the end: replies to a part of a flight are missing, or not
  */
 struct vector {
@@ -109,7 +112,13 @@ static const struct vector VECTORS[] = {
 	  ENGINE_TLS_NEVER,
 	  { GREET_PIPE, "mail 1", "C " MAIL1, "S 354 go|", "done t0", "close protocol" } },
 	{ "HS18 a second line behind the banner", ENGINE_TLS_NEVER, { "S 220 mx|250 mx|", "C", "close protocol" } },
-	{ "HS18 a second reply behind EHLO's", ENGINE_TLS_NEVER, { GREET, "S 250 mx|250 again|", "close protocol" } },
+	{ "HS18 a second reply behind EHLO's: it was never up",
+	  ENGINE_TLS_NEVER,
+	  { GREET, "S 250 mx|250 again|", "close protocol", "down" } },
+	{ "HS27 421 behind EHLO's reply", ENGINE_TLS_NEVER, { GREET, "S 250 mx|421 full|", "close greeting", "down" } },
+	{ "closed with EHLO's reply: no idle connection",
+	  ENGINE_TLS_NEVER,
+	  { GREET, "E 250 mx|", "close lost", "down" } },
 	{ "HS18 a stray 250 while idle", ENGINE_TLS_NEVER, { GREET_PIPE, "idle", "S 250 stray|", "close protocol" } },
 	{ "HS18 354 with more behind it",
 	  ENGINE_TLS_NEVER,
@@ -449,7 +458,10 @@ static void run_event(struct run *r, const char *step)
 {
 	if (strncmp(step, "S ", 2) == 0)
 		server_says(r, step + 2);
-	else if (strncmp(step, "mail ", 5) == 0)
+	else if (strncmp(step, "E ", 2) == 0) {
+		server_says(r, step + 2);
+		engine_lost(&r->e, false, "");
+	} else if (strncmp(step, "mail ", 5) == 0)
 		give_mail(r, step + 5);
 	else if (strcmp(step, "quit") == 0)
 		engine_hang_up(&r->e);
@@ -480,6 +492,8 @@ static void run_step(struct run *r, const char *step)
 		must_close(r, step + 6);
 	else if (strcmp(step, "up") == 0)
 		CHECK(r, take_flag(&r->is_up));
+	else if (strcmp(step, "down") == 0)
+		CHECK(r, !r->is_up);
 	else if (strcmp(step, "7bit") == 0)
 		CHECK(r, r->e.mail[0]->is_downgraded);
 	else if (strcmp(step, "begin") == 0)
