@@ -82,8 +82,7 @@ struct conf_server {
 	struct conf_limits initial_used, ramp;
 	unsigned reserve_percent;
 	unsigned deny_count;
-	struct conf_cidr *
-		deny; /* default for direct: loopback, unspecified, link-local, multicast (and their v4-mapped forms) */
+	struct conf_cidr *deny; /* deny-addresses; see lib/deny.h */
 };
 
 struct conf_route {
@@ -180,8 +179,6 @@ char *conf_slurp(const char *path, size_t *len, struct conf_errors *errors) MUST
 void conf_blank_secrets(char *text, size_t len);
 /* The line that set `field` (a member of c, of one of its servers ...), 0 when it has its default. */
 unsigned conf_line(const struct conf *c, const void *field);
-/* deny-addresses: true when the server may not connect to this address (AF_INET: 4 bytes, AF_INET6: 16). */
-bool conf_server_denies(const struct conf_server *s, uint8_t family, const uint8_t *bytes);
 /* A server's method as it stands in the configuration: "relay", "direct" or a preset's name. Borrowed. */
 const char *conf_method_word(const struct conf_server *server);
 /*

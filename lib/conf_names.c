@@ -92,30 +92,10 @@ bool conf_is_mx_pattern(struct slice s)
 	return conf_is_host_name(s);
 }
 
-/* A v4 block as it looks inside IPv6: mapped (RFC 4291) and behind NAT64 (RFC 6052). */
-static struct conf_cidr inside_v6(const struct conf_cidr *v4, bool is_nat64)
-{
-	static const uint8_t MAPPED[12] = { [10] = 0xff, [11] = 0xff }, NAT64[12] = { 0x00, 0x64, 0xff, 0x9b };
-	struct conf_cidr c = { .family = AF_INET6, .prefix = (uint8_t)(96 + v4->prefix) };
-
-	memcpy(c.bytes, is_nat64 ? NAT64 : MAPPED, 12);
-	memcpy(c.bytes + 12, v4->bytes, 4);
-	return c;
-}
-
-static void deny_append(struct conf_server *s, struct conf_cidr c)
-{
-	s->deny = xrealloc(s->deny, (size_t)s->deny_count + 1, sizeof(s->deny[0]));
-	s->deny[s->deny_count++] = c;
-}
-
 void conf_deny_add(struct conf_server *s, const struct conf_cidr *block)
 {
-	deny_append(s, *block);
-	if (block->family == AF_INET) {
-		deny_append(s, inside_v6(block, false));
-		deny_append(s, inside_v6(block, true));
-	}
+	s->deny = xrealloc(s->deny, (size_t)s->deny_count + 1, sizeof(s->deny[0]));
+	s->deny[s->deny_count++] = *block;
 }
 
 void conf_deny_default(struct conf_server *s)
@@ -130,23 +110,6 @@ void conf_deny_default(struct conf_server *s)
 			BUG("default block %s", BLOCKS[i]);
 		conf_deny_add(s, &c);
 	}
-}
-
-static bool cidr_holds(const struct conf_cidr *c, const uint8_t *bytes)
-{
-	unsigned whole = c->prefix / 8, rest = c->prefix % 8;
-
-	if (memcmp(c->bytes, bytes, whole) != 0)
-		return false;
-	return rest == 0 || ((c->bytes[whole] ^ bytes[whole]) & (0xff00u >> rest & 0xff)) == 0;
-}
-
-bool conf_server_denies(const struct conf_server *s, uint8_t family, const uint8_t *bytes)
-{
-	for (unsigned i = 0; i < s->deny_count; i++)
-		if (s->deny[i].family == family && cidr_holds(&s->deny[i], bytes))
-			return true;
-	return false;
 }
 
 void conf_list_add(struct conf_list *l, struct slice item)

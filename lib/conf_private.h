@@ -175,7 +175,7 @@ bool conf_is_host_name(struct slice s); /* RFC 1123, or U-labels in UTF-8 */
 bool conf_is_ip(struct slice s);        /* v4 or v6, no brackets */
 bool conf_cidr_parse(struct slice s, struct conf_cidr *out) MUST_CHECK;
 bool conf_is_mx_pattern(struct slice s);
-void conf_deny_add(struct conf_server *s, const struct conf_cidr *block); /* and its forms inside IPv6 */
+void conf_deny_add(struct conf_server *s, const struct conf_cidr *block);
 void conf_deny_default(struct conf_server *s);
 void conf_list_add(struct conf_list *l, struct slice item);
 void conf_list_release(struct conf_list *l);

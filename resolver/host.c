@@ -2,7 +2,7 @@
 #include "resolver/host.h"
 #include "lib/idn.h"
 #include "lib/text.h"
-#include "resolver/deny.h"
+#include "lib/deny.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <strings.h>

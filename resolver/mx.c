@@ -1,6 +1,6 @@
 /* mx.c - from a domain to the hosts that take its mail. */
 #include "resolver/mx.h"
-#include "resolver/deny.h"
+#include "lib/deny.h"
 #include <arpa/inet.h>
 #include <stdarg.h>
 

@@ -1,5 +1,6 @@
 /* dial.c - a TCP connection to one of a host's addresses, tried in a race. */
 #include "smtpout/dial.h"
+#include "lib/deny.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -29,38 +30,6 @@ struct dial {
 	bool is_local;
 };
 
-static bool has_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
-{
-	unsigned bytes = bits / 8, rest = bits % 8;
-
-	if (memcmp(a, b, bytes) != 0)
-		return false;
-	return rest == 0 || (a[bytes] ^ b[bytes]) >> (8 - rest) == 0;
-}
-
-static bool is_in_blocks(const struct host_address *a, const struct conf_cidr *deny, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		if (deny[i].family == a->family && has_prefix(a->bytes, deny[i].bytes, deny[i].prefix))
-			return true;
-	}
-	return false;
-}
-
-bool dial_is_denied(const struct host_address *a, const struct conf_cidr *deny, unsigned count)
-{
-	static const uint8_t MAPPED[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-	static const uint8_t NAT64[12] = { 0, 0x64, 0xff, 0x9b };
-	struct host_address inner = { .family = AF_INET };
-
-	if (is_in_blocks(a, deny, count))
-		return true;
-	if (a->family != AF_INET6 || (!has_prefix(a->bytes, MAPPED, 96) && !has_prefix(a->bytes, NAT64, 96)))
-		return false;
-	memcpy(inner.bytes, a->bytes + 12, 4);
-	return is_in_blocks(&inner, deny, count);
-}
-
 /* Families alternate, each in the resolver's order; what is denied drops out. */
 static void choose_addresses(struct dial *d, const struct host *host)
 {
@@ -73,7 +42,7 @@ static void choose_addresses(struct dial *d, const struct host *host)
 
 			if (a->family != FAMILY[turn])
 				continue;
-			if (dial_is_denied(a, d->server->deny, d->server->deny_count))
+			if (deny_matches(d->server->deny, d->server->deny_count, a))
 				continue;
 			d->address[d->count++] = *a;
 			break;

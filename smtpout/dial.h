@@ -26,6 +26,4 @@ typedef void (*dial_cb)(void *arg, const struct dial_end *end);
 struct dial *dial_new(struct loop *loop, const struct host *host, const struct conf_server *server, unsigned seed,
 		      dial_cb fn, void *arg);
 void dial_free(struct dial **d); /* also from within the callback */
-/* Whether an address is in the blocks, also as the IPv4 address inside ::ffff:0:0/96 or 64:ff9b::/96. */
-bool dial_is_denied(const struct host_address *a, const struct conf_cidr *deny, unsigned count);
 #endif

@@ -1,5 +1,5 @@
 /* deny.c - addresses that must never be connected to. */
-#include "resolver/deny.h"
+#include "lib/deny.h"
 
 static bool is_in_block(const struct conf_cidr *block, const struct host_address *a)
 {

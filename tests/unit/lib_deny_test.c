@@ -1,5 +1,5 @@
-/* resolver_deny_test.c - forbidden addresses in every dress.  DN05, DN06 */
-#include "resolver/deny.h"
+/* lib_deny_test.c - forbidden addresses in every dress.  DN05, DN06 */
+#include "lib/deny.h"
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,6 +41,8 @@ static void test_blocks(void **state UNUSED)
 		{ "127.0.0.0", 8, "::7f00:1", true },
 		{ "127.0.0.0", 8, "2002:7f00:1::1", true },
 		{ "127.0.0.0", 8, "64:ff9b::c000:201", false },
+		{ "127.0.0.0", 8, "64:ff9c::7f00:1", false },
+		{ "127.0.0.0", 8, "2001:db8::7f00:1", false },
 		{ "169.254.0.0", 16, "169.254.169.254", true },
 		{ "169.254.0.0", 16, "::ffff:169.254.169.254", true },
 		{ "0.0.0.0", 8, "0.0.0.0", true },

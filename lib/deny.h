@@ -1,6 +1,6 @@
 /* deny.h - addresses that must never be connected to; pure.  RFC 4291 2.5.5, RFC 6052, RFC 3056 */
-#ifndef RESOLVER_DENY_H
-#define RESOLVER_DENY_H
+#ifndef LIB_DENY_H
+#define LIB_DENY_H
 #include "lib/conf.h"
 #include "lib/hosts.h"
 
