@@ -163,10 +163,15 @@ static int prepare_shards(int queue, const struct spool_owners *o)
 	return 0;
 }
 
+/* Whose the folders are that root itself writes in: nobody else may exchange what is there. */
+static uid_t masters(const struct spool_owners *o)
+{
+	return o->user == (uid_t)-1 ? (uid_t)-1 : 0;
+}
+
 /* Everything below the spool. `what` names the folder that failed. */
 static int prepare_below(int root, const struct spool_owners *o, const char **what)
 {
-	const uid_t nobody_new = (uid_t)-1;
 	const struct {
 		const char *name;
 		uid_t uid;
@@ -182,8 +187,8 @@ static int prepare_below(int root, const struct spool_owners *o, const char **wh
 		{ "db/limits", o->user, o->group, 0700 },
 		{ "history", o->user, o->group, 0700 },
 		{ "dead", o->user, o->group, 0700 },
-		{ "run", nobody_new, (gid_t)-1, 0755 },
-		{ "run/empty", nobody_new, (gid_t)-1, 0555 }, /* what a process without files has for a root */
+		{ "run", masters(o), (gid_t)-1, 0755 },
+		{ "run/empty", masters(o), (gid_t)-1, 0555 }, /* what a process without files has for a root */
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
@@ -207,7 +212,7 @@ int spool_prepare(const char *spool, const struct spool_owners *owners, const ch
 	int root, rc, saved;
 
 	*what = "the spool itself";
-	root = prepare_dir(AT_FDCWD, spool, (uid_t)-1, (gid_t)-1, 0755);
+	root = prepare_dir(AT_FDCWD, spool, masters(owners), (gid_t)-1, 0755);
 	if (root < 0)
 		return -1;
 	rc = prepare_below(root, owners, what);

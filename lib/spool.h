@@ -50,8 +50,8 @@ struct spool_owners {
 /*
  * Makes what is missing and repairs modes: drop 3730 group drop-group, rejected 0700, incoming 2750 and queue +
  * queue/XX 2750 group smtp-group (setgid: files inherit it, so smtpout can read them), db db/queue db/limits history
- * dead 0700, run 0755 and run/empty 0555 (owner stays root). The spool itself 0755. Never follows a symbolic link.
- * Returns 0, or -1 with errno and *what naming the path (static part of it).
+ * dead 0700; run and the spool itself 0755, run/empty 0555, these root's unless not started as root. Never follows a
+ * symbolic link. Returns 0, or -1 with errno and *what naming the path (static part of it).
  */
 int spool_prepare(const char *spool, const struct spool_owners *owners, const char **what) MUST_CHECK;
 /*

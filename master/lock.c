@@ -14,10 +14,18 @@ enum {
 	FAMILY_POLL_US = 20000
 };
 
+/* It may be left from a time when no root started the instance; what stands in it is believed, so it is ours. */
 static int open_file(int run, const char *name)
 {
 	int fd = openat(run, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
 
+	if (fd >= 0 && fchown(fd, geteuid(), (gid_t)-1) < 0) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
 	return fd < 0 ? -1 : pipes_lift(fd);
 }
 

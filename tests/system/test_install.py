@@ -217,6 +217,21 @@ def test_spool_modes(installed):
 
 
 @ROOT_ONLY
+def test_spool_of_an_ordinary_user_becomes_roots(make_mta):
+    """adduser(8) makes a home, or the instance ran as `user` before: its processes must not have a hold on master."""
+    mta = make_mta()
+    uid = number("passwd", "postern")
+    (mta.spool / "run").mkdir(parents=True)
+    for name in ("master.pid", "lock"):
+        (mta.spool / "run" / name).touch()
+    for path in (mta.spool, *mta.spool.rglob("*")):
+        os.chown(path, uid, -1)
+    mta.start(CONF)
+    for path in (mta.spool, mta.spool / "run", mta.spool / "run/master.pid", mta.spool / "run/lock", mta.spool / "run/control"):
+        assert path.stat().st_uid == 0, path
+
+
+@ROOT_ONLY
 def test_operator_of_no_rights_is_told_so(installed):
     done = subprocess.run(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", installed.bin, "-c",
                            installed.conf, "queue"], capture_output=True, text=True, timeout=20 * SLOW)
