@@ -128,7 +128,8 @@ bool reload_open_log(struct master *m)
 	if (m->conf->log_target == LOG_TARGET_SYSLOG)
 		fd = open_syslog();
 	else if (m->conf->log_target == LOG_TARGET_FILE)
-		fd = open(m->conf->log_file, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0640);
+		fd = open(m->conf->log_file,
+			  O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0640);
 	if (m->conf->log_target != LOG_TARGET_STDERR && (fd < 0 || (fd = pipes_lift(fd)) < 0)) {
 		log_error("cannot open the log \"%s\": %s",
 			  m->conf->log_target == LOG_TARGET_FILE ? m->conf->log_file : "syslog", strerror(errno));

@@ -343,6 +343,15 @@ def test_as_an_ordinary_user(mta):
             assert "Uid:\t65534\t65534\t65534\t65534\n" in file.read()
 
 
+def test_a_log_that_nobody_reads_holds_up_nobody(mta):
+    """A FIFO in place of the log file: to open it must not mean to wait for a reader."""
+    mta.configure('log = "./fifo"\n' + CONF)
+    os.mkfifo(mta.dir / "fifo")
+    done = mta.postern("start", "--timeout", "5s")
+    assert done.returncode == 71 and 'cannot open the log "' in done.stderr
+    wait_until(lambda: not mta.pids())
+
+
 SYSLOGD = """
 import os, socket, sys, time
 def serve(seconds, name):
