@@ -155,18 +155,6 @@ void address_domain_key(struct buf *out, const struct address_parts *parts)
 		text_lower(out->ptr + begin, len);
 }
 
-void address_format_xtext(struct buf *out, struct slice text)
-{
-	for (size_t i = 0; i < text.len; i++) {
-		uint8_t c = (uint8_t)text.ptr[i];
-
-		if (c > ' ' && c < 127 && c != '+' && c != '=')
-			buf_put_char(out, (char)c);
-		else
-			buf_printf(out, "+%02X", c);
-	}
-}
-
 /* --- lists --- */
 
 /* What was read of one element, comments dropped: a display name until '<' comes, else the address itself. */

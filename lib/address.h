@@ -29,8 +29,6 @@ struct address_parts {
 enum address_result address_parse(struct slice text, struct address_parts *out) MUST_CHECK;
 /* Lower-cased domain with a trailing dot removed; U-labels stay (resolver turns them into A-labels). */
 void address_domain_key(struct buf *out, const struct address_parts *parts);
-/* xtext, RFC 3461 4. */
-void address_format_xtext(struct buf *out, struct slice text);
 
 /*
  * The addresses of one header value (To, Cc, From ...), unfolded or not: display names, comments, quoted strings,

@@ -87,7 +87,8 @@ void conf_errors_move(struct conf_errors *to, struct conf_errors *from)
 	memset(from, 0, sizeof(*from));
 }
 
-void conf_origin_add(struct conf *c, const void *field, unsigned line)
+/* Where a field was set: its line, 0 when it was not. Sorted once all are in. */
+static void origin_add(struct conf *c, const void *field, unsigned line)
 {
 	unsigned n = c->origin_count++;
 
@@ -104,7 +105,7 @@ static int compare_origins(const void *left, const void *right)
 	return a < b ? -1 : a > b;
 }
 
-void conf_origin_sort(struct conf *c)
+static void origin_sort(struct conf *c)
 {
 	if (c->origin_count > 0)
 		qsort(c->origin, c->origin_count, sizeof(c->origin[0]), compare_origins);
@@ -137,7 +138,7 @@ static void apply_section(struct conf_reader *r, enum conf_section_id section, s
 
 		for (unsigned k = 0; k < count; k++)
 			values[k] = *conf_node_value(node, o, k);
-		conf_origin_add(r->conf, conf_value_field(o, base), count > 0 ? values[0].line : line);
+		origin_add(r->conf, conf_value_field(o, base), count > 0 ? values[0].line : line);
 		conf_value_apply(r, o, base, values, count);
 		free(values);
 	}
@@ -204,7 +205,7 @@ static void apply_tree(struct conf_reader *r, struct conf_node *root, const stru
 	c->route = xcalloc((size_t)c->route_count + 1, sizeof(c->route[0]));
 	for (unsigned i = 0; i < c->route_count; i++) {
 		c->route[i].name = copy_title(&title[i]);
-		conf_origin_add(c, &c->route[i].name, title[i].line);
+		origin_add(c, &c->route[i].name, title[i].line);
 		apply_section(r, SECTION_ROUTE, conf_node_get(root, SECTION_ROUTE, i), &c->route[i], title[i].line);
 	}
 	title = scan->titled[SECTION_DESTINATION].title;
@@ -213,11 +214,11 @@ static void apply_tree(struct conf_reader *r, struct conf_node *root, const stru
 	for (unsigned i = 0; i < c->destination_count; i++) {
 		c->destination[i].name = copy_title(&title[i]);
 		c->destination[i].tls = TLS_UNSET;
-		conf_origin_add(c, &c->destination[i].name, title[i].line);
+		origin_add(c, &c->destination[i].name, title[i].line);
 		apply_section(r, SECTION_DESTINATION, conf_node_get(root, SECTION_DESTINATION, i), &c->destination[i],
 			      title[i].line);
 	}
-	conf_origin_sort(c);
+	origin_sort(c);
 }
 
 /* The folder of the file, absolute without asking for more than the working directory. */

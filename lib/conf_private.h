@@ -180,10 +180,6 @@ void conf_deny_default(struct conf_server *s);
 void conf_list_add(struct conf_list *l, struct slice item);
 void conf_list_release(struct conf_list *l);
 
-/* Where a field was set: its line, 0 when it was not. Sorted once all are in. */
-void conf_origin_add(struct conf *c, const void *field, unsigned line);
-void conf_origin_sort(struct conf *c);
-
 /* Defaults that depend on other options or the host, and rules between options. */
 void conf_rules_apply(struct conf_reader *r);
 void conf_server_rules_apply(struct conf_reader *r, struct conf_server *s);

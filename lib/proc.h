@@ -17,7 +17,6 @@ enum proc_fd {
 	PROC_FD_CTL_OUT = 6,
 	PROC_FD_EXTRA = 7, /* scheduler: listening control socket; smtpout: sealed memfd with secrets; resolver: with
 			      policies */
-	PROC_FD_SPARE = 8, /* /dev/null, kept to survive EMFILE */
 	PROC_FD_LOCK = 9,  /* run/lock, locked: while any child lives, no new master begins to work on the spool */
 	PROC_FD_PEER_FIRST = 16
 };

@@ -64,11 +64,6 @@ void replies_free(struct replies **at)
 	*at = NULL;
 }
 
-unsigned replies_count(const struct replies *r)
-{
-	return r->count;
-}
-
 /* --- where the shipped rules are --- */
 
 /*
@@ -274,19 +269,4 @@ bool replies_take_apart(struct reply_facts *f, struct slice said)
 	f->command = take_command(&said);
 	f->text = said;
 	return true;
-}
-
-void reply_rule_format(struct buf *out, const struct reply_rule *rule)
-{
-	buf_printf(out, "%s %s", reply_scope_words[rule->scope], reply_action_words[rule->action]);
-	if (rule->is_greylist) {
-		buf_put_str(out, " greylist");
-	} else if (rule->wait_ms) {
-		buf_put_char(out, ' ');
-		text_format_duration(out, rule->wait_ms);
-	}
-	if (rule->window_ms) {
-		buf_put_char(out, ' ');
-		text_format_duration(out, rule->window_ms);
-	}
 }

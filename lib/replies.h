@@ -72,7 +72,6 @@ bool replies_read_text(struct replies *r, const char *path, struct slice text, c
 		       struct conf_errors *errors) MUST_CHECK;
 /* The shipped rules, found from where this program lies, then the configuration's own. Never NULL. */
 struct replies *replies_load(const struct conf *conf, struct conf_errors *errors) MUST_CHECK;
-unsigned replies_count(const struct replies *r);
 
 /* The first rule that the reply falls under, or NULL: then the code alone decides. */
 const struct reply_rule *replies_match(const struct replies *r, const struct reply_facts *f);
@@ -81,6 +80,4 @@ const struct reply_rule *replies_match(const struct replies *r, const struct rep
  * reply to RCPT TO command)". False when it is not of that form: nobody said anything.
  */
 bool replies_take_apart(struct reply_facts *f, struct slice said) MUST_CHECK;
-/* "server pause 1h": for people. */
-void reply_rule_format(struct buf *out, const struct reply_rule *rule);
 #endif

@@ -5,7 +5,7 @@
 #include "lib/replies.h"
 #include <regex.h>
 
-enum { REPLY_RULES_MAX = 10000, REPLY_FILE_BYTES_MAX = 1 << 20, REPLY_LINE_BYTES_MAX = 4096 };
+enum { REPLY_RULES_MAX = 10000, REPLY_LINE_BYTES_MAX = 4096 };
 enum reply_method { REPLY_ANY_METHOD, REPLY_RELAY_ONLY, REPLY_DIRECT_ONLY };
 
 /* Hosts of one provider: "smtp.gmail.com", "*.google.com". A preset of that name belongs to it too. */

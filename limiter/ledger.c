@@ -67,7 +67,7 @@ struct account *ledger_account(struct ledger *l, unsigned index)
 	return l->account[index];
 }
 
-void ledger_add_account(struct ledger *l, struct account *taken)
+static void add_account(struct ledger *l, struct account *taken)
 {
 	if (l->account_count == l->account_room) {
 		l->account_room = l->account_room ? l->account_room * 2 : 64;
@@ -111,7 +111,7 @@ struct account *ledger_add_sender(struct ledger *l, struct slice name)
 	a = account_new(&spec);
 	free(text);
 	a->is_sender = true;
-	ledger_add_account(l, a);
+	add_account(l, a);
 	l->sender_count++;
 	link_newest(l, a);
 	return a;
@@ -197,7 +197,7 @@ static void add_configured(struct ledger *l, const struct ledger_options *o)
 			sorted[count++] = &o->account[i];
 	qsort(sorted, count, sizeof(*sorted), compare_specs);
 	for (unsigned i = 0; i < count; i++)
-		ledger_add_account(l, account_new(sorted[i]));
+		add_account(l, account_new(sorted[i]));
 	free(sorted);
 }
 

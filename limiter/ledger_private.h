@@ -34,7 +34,6 @@ struct ledger {
 	bool is_note_changed, needs_sync;
 };
 
-void ledger_add_account(struct ledger *l, struct account *taken);
 struct account *ledger_add_sender(struct ledger *l, struct slice name);
 /* NULL, or why the counters cannot be used. */
 const char *ledger_load(struct ledger *l, const struct ledger_options *o);

@@ -1,8 +1,8 @@
 /* host.c - mail hosts that need no DNS. */
 #include "resolver/host.h"
+#include "lib/deny.h"
 #include "lib/idn.h"
 #include "lib/text.h"
-#include "lib/deny.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <strings.h>

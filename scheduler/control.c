@@ -401,8 +401,3 @@ const char *control_get_string(const struct control_request *r, const char *key)
 {
 	return json_string_value(json_object_get(r->object, key));
 }
-
-bool control_get_bool(const struct control_request *r, const char *key)
-{
-	return json_is_true(json_object_get(r->object, key));
-}

@@ -60,9 +60,8 @@ void control_free(struct control **c); /* drops the clients; their iterators are
 void control_wake(struct control_client *client);
 unsigned control_client_count(const struct control *c);
 
-/* Arguments of a request; NULL or the default when absent or of another type. Strings are borrowed from it. */
+/* An argument of a request, borrowed from it; NULL when absent or of another type. */
 const char *control_get_string(const struct control_request *r, const char *key);
-bool control_get_bool(const struct control_request *r, const char *key);
 /* Sets status and text of a reply that ends here. */
 void control_refuse(struct control_reply *reply, int status, const char *format, ...) PRINTF_LIKE(3, 4);
 #endif

@@ -62,7 +62,6 @@ bool permit_has_limits(const struct scheduler *s, unsigned server);
 void permit_format_server(struct buf *out, struct scheduler *s, unsigned server);
 /* "limit 200/hour of isp until 14:05" */
 void permit_format(struct buf *out, const struct purse *p);
-void permit_format_scope(struct buf *out, struct slice scope); /* "isp", "sender a@b", "this instance" */
 /* A limit was corrected: ask again. scope: its name; empty: whatever it was. */
 void permit_ask_again(struct scheduler *s, struct slice scope);
 void permit_on_granted(struct scheduler *s, const struct msg_permit *m);

@@ -165,7 +165,8 @@ void purse_free(struct scheduler *s, struct purse *p)
 
 /* --- words --- */
 
-void permit_format_scope(struct buf *out, struct slice scope)
+/* "isp", "sender a@b", "this instance" */
+static void format_scope(struct buf *out, struct slice scope)
 {
 	static const struct {
 		const char *prefix, *words;
@@ -228,7 +229,7 @@ void permit_format(struct buf *out, const struct purse *p)
 		return;
 	}
 	buf_printf(out, "limit %s of ", p->blocked_limit);
-	permit_format_scope(out, slice_of(p->blocked_scope));
+	format_scope(out, slice_of(p->blocked_scope));
 	buf_put_str(out, " until ");
 	if (p->blocked_until.ms == INT64_MAX)
 		buf_put_str(out, "it is changed");

@@ -25,8 +25,7 @@ enum record_flags {
 	RECORD_WARNED = 1,         /* the sender had a delay notice */
 	RECORD_MIXED_DOMAINS = 2,  /* grouped for relays: split it before it goes to a direct server */
 	RECORD_MAYBE_REPEATED = 4, /* a copy may have been delivered before: retries become rarer */
-	RECORD_HAS_WANTED = 16,    /* the submitter chose a server */
-	RECORD_BOUNCE_NAMED = 8    /* bounce_id is taken: a crash writes the same report again */
+	RECORD_HAS_WANTED = 16     /* the submitter chose a server */
 };
 
 struct record_rcpt {

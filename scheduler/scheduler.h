@@ -134,7 +134,7 @@ struct scheduler {
 	struct server_state *server; /* one more than configured: sessions of servers that are not any more */
 	struct slots *destination;   /* by index of conf.destination */
 	struct counters total;
-	uint64_t accepted_count, rejected_count, expired_count, deleted_count, incoming_count;
+	uint64_t accepted_count, rejected_count, expired_count, deleted_count;
 	struct wall since;
 	struct loop_timer *due_timer, *retry_sync_timer, *sweep_timer, *refused_timer;
 

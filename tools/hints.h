@@ -6,7 +6,7 @@
 
 /* The steps of `postern test`, in order. */
 enum hint_step {
-	HINT_CONFIG,
+	HINT_CONFIG, /* before the first step: no hint is about it */
 	HINT_DNS,
 	HINT_CONNECT,
 	HINT_POP,

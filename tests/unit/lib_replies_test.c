@@ -1,5 +1,5 @@
 /* Real replies of real servers against the shipped rules; mistakes in files of rules. */
-#include "lib/replies.h"
+#include "lib/replies_private.h"
 #include "lib/text.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,22 @@ static char ISP[] = "isp", DIRECT[] = "direct", GMAIL[] = "gmail";
 static struct conf_server relay = { .name = ISP, .method = METHOD_RELAY };
 static struct conf_server direct = { .name = DIRECT, .method = METHOD_DIRECT };
 static struct conf_server preset = { .name = ISP, .method = METHOD_RELAY, .preset = GMAIL };
+
+/* "server pause 1h" */
+static void format_rule(struct buf *out, const struct reply_rule *rule)
+{
+	buf_printf(out, "%s %s", reply_scope_words[rule->scope], reply_action_words[rule->action]);
+	if (rule->is_greylist) {
+		buf_put_str(out, " greylist");
+	} else if (rule->wait_ms) {
+		buf_put_char(out, ' ');
+		text_format_duration(out, rule->wait_ms);
+	}
+	if (rule->window_ms) {
+		buf_put_char(out, ' ');
+		text_format_duration(out, rule->window_ms);
+	}
+}
 
 static const char *deed_of(const struct replies *r, const struct conf_server *server, const char *said, char out[64])
 {
@@ -29,7 +45,7 @@ static const char *deed_of(const struct replies *r, const struct conf_server *se
 	if (!rule)
 		return "";
 	buf_init(&text, 64);
-	reply_rule_format(&text, rule);
+	format_rule(&text, rule);
 	(void)snprintf(out, 64, "%s", buf_text(&text));
 	buf_release(&text);
 	return out;
@@ -491,7 +507,6 @@ static void test_order_and_override(void **state)
 		replies_read_text(r, "c", slice_of("ignore-shipped-rules\nserver isp -> site fewer\n"), NULL, &errors));
 	assert_string_equal(deed_of(r, &relay, SAID, out), "site fewer");
 	assert_string_equal(deed_of(r, &direct, SAID, out), "");
-	assert_int_equal(replies_count(r), 1);
 	replies_free(&r);
 }
 

@@ -100,8 +100,7 @@ static void start_echo(void *arg UNUSED, const struct control_request *request, 
 {
 	const char *word = control_get_string(request, "word");
 
-	control_refuse(reply, word ? EXIT_STATUS_DONE : EXIT_STATUS_USAGE, "%s%s", word ? word : "no word",
-		       control_get_bool(request, "loud") ? "!" : "");
+	control_refuse(reply, word ? EXIT_STATUS_DONE : EXIT_STATUS_USAGE, "%s", word ? word : "no word");
 }
 
 static const struct control_command COMMANDS[] = {
@@ -197,8 +196,7 @@ static void test_requests(void **state)
 	static const struct {
 		const char *request, *want;
 	} ROWS[] = {
-		{ "{\"command\":\"echo\",\"word\":\"hi\",\"loud\":true}\n",
-		  "{\"end\":true,\"status\":0,\"text\":\"hi!\"}\n" },
+		{ "{\"command\":\"echo\",\"word\":\"hi!\"}\n", "{\"end\":true,\"status\":0,\"text\":\"hi!\"}\n" },
 		{ "{\"command\":\"echo\"}\nwhat follows is not read\n",
 		  "{\"end\":true,\"status\":64,\"text\":\"no word\"}\n" },
 		{ "{\"command\":\"echo\",\"word\":7}\n", "{\"end\":true,\"status\":64,\"text\":\"no word\"}\n" },
