@@ -4,6 +4,7 @@
 #include "scheduler/attempt.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/events.h"
+#include "scheduler/fuse.h"
 #include "scheduler/gate.h"
 #include "scheduler/job.h"
 #include "scheduler/limits.h"
@@ -251,9 +252,40 @@ static void note_report(struct scheduler *s, struct worker *w, struct job *job, 
 	event_attempt(s, job->record, m, d, wait_ms);
 }
 
+/* Nobody else is asked, and no rule decides otherwise. */
+static bool is_last_word(const struct scheduler *s, const struct job *job, const struct msg_report *m,
+			 const struct reply_rule *rule)
+{
+	bool is_relay;
+
+	if (m->verdict != VERDICT_PERMANENT || m->cause != FAILURE_REPLY || m->server >= s->conf->server_count)
+		return false;
+	if (rule && (rule->action == REPLY_BOUNCE || react_spares_recipient(rule)))
+		return false;
+	is_relay = s->conf->server[m->server].method == METHOD_RELAY;
+	return !attempt_has_next_server(s, job) || (!rule && verdict_is_final(is_relay, m->code, m->dsn));
+}
+
+/* What is to be made of a reply: what a rule says, or that the server refuses everything. */
+static const struct reply_rule *judge_reply(struct scheduler *s, const struct job *job, const struct msg_report *m)
+{
+	const struct reply_rule *rule = rule_for(s, m), *blown = NULL;
+
+	if (is_last_word(s, job, m, rule))
+		blown = fuse_on_refusal(s, m->server, job->record, m->code, m->dsn, m->text);
+	return blown ? blown : rule;
+}
+
+static void on_delivered(struct scheduler *s, unsigned server)
+{
+	gate_on_delivered(s, server);
+	if (server < s->conf->server_count)
+		fuse_on_delivered(s, server);
+}
+
 static void take_report(struct scheduler *s, struct worker *w, struct job *job, const struct msg_report *m)
 {
-	const struct reply_rule *rule = rule_for(s, m);
+	const struct reply_rule *rule = judge_reply(s, job, m);
 
 	if (m->verdict == VERDICT_UNSENT) { /* the session's end will tell why */
 		ack(w, m, DISPOSITION_IGNORED, 0);
@@ -264,7 +296,7 @@ static void take_report(struct scheduler *s, struct worker *w, struct job *job, 
 	job->was_taken |= m->verdict == VERDICT_DELIVERED || m->verdict == VERDICT_UNKNOWN;
 	tell_lane(s, job->session, m, rule);
 	if (m->verdict == VERDICT_DELIVERED)
-		gate_on_delivered(s, m->server);
+		on_delivered(s, m->server);
 	job->goes_again |= react_to_reply(s, rule, job->session, m->server, m->text);
 	note_report(s, w, job, m, rule);
 	if (m->last)
@@ -347,6 +379,9 @@ void outcome_on_session_failure(struct scheduler *s, struct job *job, const stru
 		.relay = m->relay,
 	};
 
+	if (is_for_good && !attempt_has_next_server(s, job) &&
+	    fuse_on_refusal(s, l->server, job->record, m->code, m->dsn, m->text))
+		f.verdict = VERDICT_TEMPORARY;
 	permit_settle(s, job, false);
 	entry_get(s->entries, job->entry)->blame = l->index;
 	attempt_fail_job(s, job, &f);

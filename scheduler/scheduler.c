@@ -20,6 +20,7 @@
 #include "scheduler/control.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/finish.h"
+#include "scheduler/fuse.h"
 #include "scheduler/gate.h"
 #include "scheduler/history.h"
 #include "scheduler/incarnation.h"
@@ -433,6 +434,7 @@ static int after_jail(struct proc *p)
 	hold_sweep(s->journal);
 	pause_load(s);
 	refusal_load(s);
+	fuse_load(s);
 	stepwise_load(s);
 	s->control = operator_open(s, PROC_FD_EXTRA);
 	loop_on_turn(s->loop, scheduler_turn, s);

@@ -10,6 +10,7 @@
 #include "scheduler/journal.h"
 
 struct control;
+struct fuse;
 struct gate;
 struct history;
 struct lane;
@@ -44,6 +45,7 @@ struct server_state {
 	unsigned refusals;      /* of our login, in a row */
 	unsigned login_outages; /* it could not judge our login, in a row */
 	struct gate *gate;      /* POP before SMTP; NULL: not needed so far */
+	struct fuse *fuse;      /* NULL: it refused nothing since it took a message */
 };
 
 /* Our partners' numbers, see proc.h. */

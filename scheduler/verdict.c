@@ -40,6 +40,15 @@ bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn)
 	}
 }
 
+bool verdict_is_about_message(unsigned code, struct slice dsn)
+{
+	unsigned part[3];
+
+	if (!split_dsn(dsn, part) || part[0] != 5)
+		return code == 552;
+	return code == 552 || part[1] == 6 || (part[1] == 2 && part[2] == 3) || (part[1] == 3 && part[2] == 4);
+}
+
 uint64_t retry_wait_ms(const struct conf *conf, unsigned attempts, bool may_repeat)
 {
 	static const uint64_t DAY_MS = 86400u * 1000;

@@ -10,6 +10,8 @@
  * 552) is final. Every other one goes on to the next server.
  */
 bool verdict_is_final(bool is_relay, unsigned code, struct slice dsn);
+/* Of those the ones that speak of the message. */
+bool verdict_is_about_message(unsigned code, struct slice dsn);
 /*
  * How long to wait after attempt number `attempts` (1: the first) failed. `may_repeat`: some server had the whole
  * message and did not say that it took it; each attempt may be one more copy, so the waits double, up to a day.

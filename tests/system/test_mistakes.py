@@ -1,5 +1,6 @@
 """What operators do to an instance by mistake (D8): each is named in plain words, nothing is lost, nothing is sent twice."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -59,7 +60,8 @@ def test_op02_one_servers_password_file_stops_nobody_else(mta, server, fault):
         second.wait(1)
         mta.wait_log(f"server first cannot log in: {password}: ")
         assert mta.wait_log(r"server first is paused until|status=deferred \(.*password")
-        assert not mta.grep("status=bounced") and [m["sender"] for m in mta.queue()] == ["first@here.example"]
+        wait_until(lambda: [m["sender"] for m in mta.queue()] == ["first@here.example"])
+        assert not mta.grep("status=bounced")
         assert not any("secret" in line or line.startswith("AUTH") for line in asked)
         password.write_text("secret\n")
         password.chmod(0o600)
@@ -119,3 +121,102 @@ def test_op09_modes_of_folders_are_mended(mta, server):
     mta.drop(letter())
     srv.wait(1)
     mta.wait_empty()
+
+
+# --- a server that refuses everything
+
+LISTED = "554 5.7.1 your address is listed"
+
+
+class Refusing:
+    """A relay that refuses every recipient until it is mended."""
+
+    def __init__(self, reply=LISTED, only=""):
+        self.reply, self.only, self.refused = reply, only, 0
+
+    def __call__(self, s):
+        def rcpt(address):
+            if not self.reply or self.only not in address:
+                return None
+            self.refused += 1
+            return self.reply
+        s.say("220 fake.example ESMTP")
+        s.serve(rcpt=rcpt)
+
+
+def drop_to_many(mta, count=40, domains=8, sender="a@here.example"):
+    for i in range(count):
+        mta.drop(letter(ident=f"m{mta.dropped}", sender=sender, to=f"r{i}@d{i % domains}.example"))
+
+
+def bounced(mta):
+    """Queue ids of messages with a sender that bounced."""
+    ids = {re.search(r"([0-9A-V]{13}): ", line)[1] for line in mta.grep("status=bounced")}
+    return {i for i in ids if mta.grep(f"{i}: from=<a@")}
+
+
+@pytest.mark.parametrize("reply", [LISTED, "553 5.7.1 sender address rejected: not owned by you", "550 no"])
+def test_op16_a_relay_that_refuses_everything(mta, server, reply):
+    """A few bounce, then the relay is paused and all else waits; mended, it takes what waited, and its reports."""
+    how = Refusing(reply)
+    srv = server(how)
+    mta.start('retry { max-retries = 1 after = { "1s" } }\n' + relay("out", srv, "max-connections = 2"))
+    drop_to_many(mta)
+    line, = mta.wait_log("server out is paused until .*: it refuses everything, so nothing bounces; the last: .*" + re.escape(reply))
+    wait_until(lambda: all(m["queue_name"] == "deferred" and "paused" in str(m) for m in mta.queue()))
+    assert 19 <= len(bounced(mta)) <= 20
+    asked = how.refused
+    mta.restart()                                   # tried again at once, and not believed
+    wait_until(lambda: how.refused > asked and len(mta.grep("server out is paused until")) == 2)
+    assert len(bounced(mta)) <= 20 and mta.status()["servers"][0]["state"] == "paused"
+    how.reply = None
+    mta.restart()
+    mta.wait_log("server out: it takes mail again")
+    mta.wait_empty()
+    assert len([m for m in srv.messages if m.mail.startswith("<a@")]) == 40 - len(bounced(mta))
+    how.reply, before = reply, len(bounced(mta))
+    mta.drop(letter(ident="late"))
+    wait_until(lambda: len(bounced(mta)) == before + 1)              # from now on it is believed again
+
+
+@pytest.mark.parametrize("case", ["one domain", "one message", "some are taken", "too large", "reports"])
+def test_op16_refusals_that_are_to_be_believed(mta, server, case):
+    how = Refusing("552 5.3.4 too large" if case == "too large" else LISTED, only="r" if case == "some are taken" else "")
+    srv = server(how)
+    mta.start('postmaster = "chief@here.example"\n' + relay("out", srv, "max-connections = 1"))
+    if case == "one message":
+        mta.drop(letter(envelope_to=[f"r{i}@d{i}.example" for i in range(40)]))
+    elif case == "some are taken":
+        for i in range(40):
+            mta.drop(letter(ident=str(i), to=f"{'good' if i % 10 == 9 else 'r'}{i}@d{i % 8}.example"))
+    elif case == "reports":
+        for i in range(40):
+            mta.drop(letter(ident=str(i), sender="", envelope_to=[f"r{i}@d{i}.example"]))
+    else:
+        drop_to_many(mta, domains=1 if case == "one domain" else 8)
+    mta.wait_empty()
+    assert not mta.grep("is paused")
+
+
+def test_op16_the_next_server_takes_what_the_last_one_refuses(mta, server):
+    """What the first refuses is nobody's bounce while a second takes it."""
+    first, second = server(Refusing()), server()
+    mta.start(relay("first", first) + relay("second", second))
+    drop_to_many(mta)
+    second.wait(40)
+    mta.wait_empty()
+    assert not mta.grep("is paused|status=bounced")
+
+
+@pytest.mark.parametrize("how", [Refusing(), lambda s: s.say(LISTED)], ids=["recipients", "greetings"])
+def test_op16_direct_delivery_from_a_listed_address(mta, server, zone, how):
+    """Whatever site is asked, it says the same."""
+    srv = server(how)
+    records = {f"mx.d{i}.example A": [srv.address] for i in range(40)}
+    records.update({f"d{i}.example MX": [f"10 mx.d{i}.example"] for i in range(40)})
+    mta.start(zone(records) + 'server "direct" { method = direct port = 2525 deny-addresses = {} tls = none }\n')
+    drop_to_many(mta, domains=40)
+    mta.wait_log("server direct is paused until .*: it refuses everything")
+    wait_until(lambda: mta.status()["queue"]["active"] == 0)
+    assert 19 <= len(bounced(mta)) <= 20
+    assert len([m for m in mta.queue() if m["sender"]]) == 40 - len(bounced(mta))

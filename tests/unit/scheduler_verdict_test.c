@@ -78,9 +78,22 @@ static void test_retry_times(void **state)
 	assert_true(retry_is_over(&conf, 4, 0));
 }
 
+/* OP16: what speaks of the message says nothing of us. */
+static void about_the_message(void **state UNUSED)
+{
+	assert_true(verdict_is_about_message(552, slice_of("5.0.0")));
+	assert_true(verdict_is_about_message(554, slice_of("5.6.0")));
+	assert_true(verdict_is_about_message(554, slice_of("5.2.3")));
+	assert_true(verdict_is_about_message(550, slice_of("5.3.4")));
+	assert_false(verdict_is_about_message(554, slice_of("5.7.1")));
+	assert_false(verdict_is_about_message(550, slice_of("5.2.1")));
+	assert_false(verdict_is_about_message(550, slice_of("5.0.0")));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(about_the_message),
 		cmocka_unit_test(test_final),
 		cmocka_unit_test(test_retry_times),
 	};
