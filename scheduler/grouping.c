@@ -15,7 +15,7 @@ struct group {
 	struct table_node node; /* by way and place, while it takes more */
 	struct plan plan;
 	char *domain; /* of the first; of all when is_by_domain */
-	bool is_by_domain, is_mixed;
+	bool is_by_domain, is_mixed, is_utf8;
 	unsigned rcpts_max, count, room;
 	struct member *member;
 };
@@ -28,6 +28,7 @@ struct grouping {
 	unsigned count, room;
 	struct table open;
 	struct buf domain; /* of the recipient in hand */
+	bool is_utf8;      /* it needs SMTPUTF8: not every server has that, and others are not to suffer for it */
 };
 
 bool grouping_is_by_domain(const struct scheduler *s, const struct plan *plan)
@@ -91,7 +92,7 @@ void grouping_free(struct grouping **grouping)
 
 static uint64_t hash_of(const struct grouping *g, const struct plan *plan, bool is_by_domain)
 {
-	uint64_t way = text_hash(plan->server, plan->count * sizeof(plan->server[0])) + plan->route;
+	uint64_t way = text_hash(plan->server, plan->count * sizeof(plan->server[0])) + 2 * plan->route + g->is_utf8;
 
 	return is_by_domain ? way ^ text_hash(g->domain.ptr, g->domain.len) : way;
 }
@@ -101,7 +102,8 @@ static struct group *find_open(const struct grouping *g, const struct plan *plan
 	for (struct table_node *n = table_first(&g->open, hash); n; n = table_next(n)) {
 		struct group *at = TABLE_OBJECT(n, struct group, node);
 
-		if (plan_equal(&at->plan, plan) && (!is_by_domain || strcmp(at->domain, buf_text(&g->domain)) == 0))
+		if (plan_equal(&at->plan, plan) && at->is_utf8 == g->is_utf8 &&
+		    (!is_by_domain || strcmp(at->domain, buf_text(&g->domain)) == 0))
 			return at;
 	}
 	return NULL;
@@ -113,6 +115,7 @@ static struct group *group_new(struct grouping *g, const struct plan *plan, bool
 
 	new->plan = *plan;
 	new->is_by_domain = is_by_domain;
+	new->is_utf8 = g->is_utf8;
 	new->domain = xstrdup(buf_text(&g->domain));
 	new->rcpts_max = grouping_rcpts_max(g->s, plan, new->domain);
 	table_add(&g->open, &new->node, hash);
@@ -120,13 +123,14 @@ static struct group *group_new(struct grouping *g, const struct plan *plan, bool
 	return new;
 }
 
-static void find_domain(struct grouping *g, struct slice address)
+static void look_at(struct grouping *g, struct slice address)
 {
 	struct address_parts parts;
 
 	buf_clear(&g->domain);
 	if (address_parse(address, &parts) == ADDRESS_OK)
 		address_domain_key(&g->domain, &parts);
+	g->is_utf8 = parts.is_utf8;
 }
 
 void grouping_add(struct grouping *g, uint32_t index, struct slice address)
@@ -137,7 +141,7 @@ void grouping_add(struct grouping *g, uint32_t index, struct slice address)
 	struct plan plan;
 	uint64_t hash;
 
-	find_domain(g, address);
+	look_at(g, address);
 	plan_make(&plan, g->s->conf, slice_of(g->like.sender), address, wanted);
 	is_by_domain = grouping_is_by_domain(g->s, &plan);
 	hash = hash_of(g, &plan, is_by_domain);

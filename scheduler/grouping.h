@@ -1,5 +1,5 @@
 /* grouping.h - which recipients of a message go together: those that go the same way, and to one place where it
- * matters.
+ * matters; those whose addresses need SMTPUTF8 by themselves.
  */
 #ifndef SCHEDULER_GROUPING_H
 #define SCHEDULER_GROUPING_H

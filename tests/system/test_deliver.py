@@ -289,6 +289,16 @@ def test_bounce_reaches_the_sender(mta, sink):
     mta.wait_empty()
 
 
+def test_an_address_that_needs_smtputf8_bounces_alone(mta, sink):
+    server = sink()                             # without SMTPUTF8
+    mta.start(server.relay())
+    mta.drop(letter(envelope_to=["b@there.example", "j\u00fcrgen@there.example", "c@b\u00fccher.example"]))
+    first, report = server.wait(2)
+    assert sorted(first["rcpts"]) == ["b@there.example", "c@xn--bcher-kva.example"] and report["sender"] == ""
+    bounced, = mta.grep("status=bounced")
+    assert "to=<j\u00fcrgen@there.example>" in bounced and "dsn=5.6.7" in bounced
+
+
 def test_null_sender_is_never_answered(mta, sink):
     server = sink("-x", "*=550 5.1.1 no such user here")
     mta.start(server.relay())
