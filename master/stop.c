@@ -6,7 +6,8 @@
 #include <signal.h>
 
 enum {
-	HURRY_MS = 500,             /* between the second request to stop and the end of patience */
+	HURRY_MS = 500,             /* between the second request to stop and the end of the workers */
+	LAST_WORDS_MS = 5000,       /* then, for the scheduler to record what they told it, and what they left */
 	STOP_MAX_MS = 11 * 60000,   /* no transaction takes longer: a reply to the final dot is waited for 10 minutes */
 	WORKERS_STOP_MAX_MS = 15000 /* once the scheduler is gone nothing is under way any more */
 };
@@ -46,13 +47,36 @@ void stop_go_on(struct master *m)
 	}
 }
 
+static bool is_worker(const struct child *c)
+{
+	return c->service.role == ROLE_SMTPOUT;
+}
+
+/*
+ * Workers go first, and the scheduler sees them go: only it knows how to record what they told it last, and says of
+ * what hung at its final dot that it may be repeated. With them its work is over, and it ends as it always does.
+ */
 static void hurry(struct master *m)
 {
 	log_warn("stopping at once");
 	m->is_hurried = true;
-	for (unsigned i = 0; i < m->child_count; i++)
-		supervisor_signal(m->children[i], m->children[i]->service.role == ROLE_SCHEDULER ? SIGHUP : SIGTERM);
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (is_worker(m->children[i]))
+			supervisor_apply(m->children[i], SERVICE_STOP);
+	}
 	loop_timer_set_ms(m->hurry, HURRY_MS);
+}
+
+static void kill_if(struct master *m, bool (*is_meant)(const struct child *))
+{
+	for (unsigned i = 0; i < m->child_count; i++) {
+		struct child *c = m->children[i];
+
+		if (!has_process(c) || !is_meant(c))
+			continue;
+		log_warn("%s does not end: killed", c->name);
+		supervisor_signal(c, SIGKILL);
+	}
 }
 
 void stop_on_timer(void *arg)
@@ -61,12 +85,12 @@ void stop_on_timer(void *arg)
 
 	if (!m->is_hurried) {
 		hurry(m);
-		return;
-	}
-	for (unsigned i = 0; i < m->child_count; i++) {
-		if (has_process(m->children[i]))
-			log_warn("%s does not end: killed", m->children[i]->name);
-		supervisor_signal(m->children[i], SIGKILL);
+	} else if (!m->is_last_call) {
+		m->is_last_call = true;
+		kill_if(m, is_worker);
+		loop_timer_set_ms(m->hurry, LAST_WORDS_MS);
+	} else {
+		kill_if(m, has_process);
 	}
 }
 

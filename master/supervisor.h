@@ -50,7 +50,7 @@ struct master {
 	unsigned heartbeat_ms;
 	unsigned reloads, refused_reloads;
 	struct wall started_at;
-	bool is_stopping, is_hurried, is_ready, was_ready;
+	bool is_stopping, is_hurried, is_last_call, is_ready, was_ready;
 	enum exit_status status;
 };
 

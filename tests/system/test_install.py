@@ -52,6 +52,8 @@ def test_everything_is_where_the_interface_says(tree):
         assert (base / "share/man" / page).exists(), page
     unit = (base / "lib/systemd/system/postern.service").read_text()
     assert "ExecStart=/usr/sbin/postern -c /etc/postern/postern.conf run" in unit and "@" not in unit
+    patience, ours = (re.search(pattern, unit)[1] for pattern in (r"TimeoutStopSec=(\d+)min\n", r" stop --timeout (\d+)m30s\n"))
+    assert int(ours) < int(patience), "systemd would kill all at once"
     assert "u postern " in (base / "lib/sysusers.d/postern.conf").read_text()
     assert "/var/spool/postern" in (base / "lib/tmpfiles.d/postern.conf").read_text()
     assert (tree / "etc/postern/postern.conf").read_text() == (ROOT / "conf/postern.conf").read_text()

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from fake_smtp import Server
+from fake_smtp import Server, ordinary
 from harness import BUILD, SLOW, wait_until
 
 CONF = 'server "out" { method = relay host = "127.0.0.1" port = 9 tls = none }\n'
@@ -208,6 +208,24 @@ def test_stop_takes_no_longer_than_it_was_given(mta):
     assert done.returncode == 0 and "broken off" in done.stderr
     assert took < 15, took
     assert len(list(mta.spool.glob("queue/*/*"))) == 1
+
+
+def test_what_a_hurried_stop_breaks_off_is_named(mta, server):
+    """A server had the whole message and did not answer: it goes again, and the log says that this may be a repetition."""
+    asked = threading.Event()
+    slow = server(lambda s: (s.say("220 hi"), s.serve(dot=lambda m: asked.set() or s.pause(60))))
+    mta.allow.append("signal 9")
+    mta.start(f'retry {{ after = {{ "1s" }} }}\nserver "out" {{ host = "{slow.address}" port = {slow.port} tls = none }}\n')
+    mta.drop("From: a@here.example\nTo: x@there.example\n\nhello\n")
+    assert asked.wait(20 * SLOW)
+    mta.process.terminate()
+    mta.wait_log("postern/master.*stopping")
+    assert mta.stop() == 0
+    slow.scripts = [ordinary]
+    mta.start()
+    slow.wait(1)
+    mta.wait_empty()
+    assert len(mta.grep("possibly repeated")) == 1
 
 
 @pytest.mark.parametrize("arguments, complaint", [
