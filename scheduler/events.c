@@ -177,28 +177,31 @@ static void log_outcome(const struct record *r, const struct outcome_line *l)
 	words_release(&w);
 }
 
+static void tell(struct scheduler *s, const struct record *r, const struct outcome_line *l)
+{
+	struct history_outcome o = {
+		.recipient = slice_of(l->address),
+		.status = l->status,
+		.server = l->server,
+		.relay = l->relay,
+		.dsn = l->dsn,
+		.text = l->text,
+		.attempt = l->attempt,
+		.next = l->next,
+	};
+
+	log_outcome(r, l);
+	history_outcome(s->history, clock_wall(), r->id, &o);
+}
+
 static void tell_pending(struct scheduler *s, const struct record *r, const struct outcome_line *template)
 {
-	struct wall now = clock_wall();
+	struct outcome_line l = *template;
 
 	for (unsigned i = 0; i < r->rcpt_count; i++) {
-		struct outcome_line l = *template;
-		struct history_outcome o = {
-			.recipient = slice_of(r->rcpt[i].address),
-			.status = l.status,
-			.server = l.server,
-			.relay = l.relay,
-			.dsn = l.dsn,
-			.text = l.text,
-			.attempt = l.attempt,
-			.next = l.next,
-		};
-
-		if (r->rcpt[i].state != RCPT_PENDING)
-			continue;
 		l.address = r->rcpt[i].address;
-		log_outcome(r, &l);
-		history_outcome(s->history, now, r->id, &o);
+		if (r->rcpt[i].state == RCPT_PENDING)
+			tell(s, r, &l);
 	}
 }
 
@@ -243,17 +246,26 @@ void event_suspended(struct scheduler *s, entry_index i, struct slice why)
 
 void event_expired(struct scheduler *s, const struct record *r)
 {
-	const struct record_outcome *last = r->outcome_count ? &r->outcome[r->outcome_count - 1] : NULL;
-	struct outcome_line l = {
-		.relay = "none",
-		.dsn = "4.4.7",
-		.status = "bounced",
-		.server = last ? last->server : "",
-		.text = slice_of(last ? last->text : "delivery time expired"),
-		.attempt = r->attempts,
-	};
+	static const struct record_outcome never = { .server = (char *)"",
+						     .relay = (char *)"none",
+						     .text = (char *)"delivery time expired" };
 
-	tell_pending(s, r, &l);
+	for (unsigned i = 0; i < r->rcpt_count; i++) {
+		const struct record_rcpt *rcpt = &r->rcpt[i];
+		const struct record_outcome *last = rcpt->outcome ? &r->outcome[rcpt->outcome - 1] : &never;
+		struct outcome_line l = {
+			.address = rcpt->address,
+			.relay = last->relay,
+			.dsn = "4.4.7",
+			.status = "bounced",
+			.server = last->server,
+			.text = slice_of(last->text),
+			.attempt = r->attempts,
+		};
+
+		if (rcpt->state == RCPT_PENDING)
+			tell(s, r, &l);
+	}
 }
 
 void event_possibly_repeated(struct scheduler *s, const struct record *r)

@@ -78,6 +78,20 @@ def test_expiry(mta, server):
     mta.wait_empty()
 
 
+def test_expiry_tells_of_each_recipient_what_was_said_of_it(mta, server):
+    said = {"full": "452 4.2.2 mailbox full", "busy": "451 4.3.0 come back later"}
+    srv = server(lambda s: (s.say("220 hi"), s.serve(rcpt=lambda a: said.get(a[1:5]))))
+    mta.start('retry { after = { "1h" } max-age = "1s" warn-after = "0s" }\n' + relay("out", srv))
+    mta.drop(letter(envelope_to=["full@there.example", "busy@there.example"]))
+    _, text, status, _ = bounce_parts(report_in(srv.wait(1)).data)
+    lines = mta.wait_log("status=bounced", times=2)
+    for name, reply in said.items():
+        line, = [line for line in lines if f"to=<{name}@" in line]
+        assert f"said: {reply} (" in line and f"relay={srv.address}[" in line and "dsn=4.4.7" in line and "server=out" in line, line
+        part, = [part for part in status[1:] if name in part["Final-Recipient"]]
+        assert part["Diagnostic-Code"] == f"smtp; {reply}" and part["Status"] == "4.4.7"
+
+
 def test_expiry_while_the_server_is_down(mta, server):
     """No attempt of its own is needed: mail that was only ever parked is given up too, and its sender told before."""
     up = [False]
