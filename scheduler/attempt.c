@@ -29,7 +29,7 @@ static void expire(struct scheduler *s, struct record *r)
 
 static bool is_warning_due(const struct scheduler *s, const struct record *r)
 {
-	return !(r->flags & RECORD_WARNED) && s->conf->retry.warn_after_ms > 0 &&
+	return !(r->flags & (RECORD_WARNED | RECORD_DELAY_DUE)) && s->conf->retry.warn_after_ms > 0 &&
 	       age_ms(s, r) >= (int64_t)s->conf->retry.warn_after_ms;
 }
 
@@ -214,7 +214,7 @@ static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
 	} else {
 		e->held_mark = -held_s; /* as before: it is not worth a write */
 	}
-	if (!is_over && (r->flags & RECORD_WARNED))
+	if (!is_over && (r->flags & (RECORD_WARNED | RECORD_DELAY_DUE)))
 		e->flags |= ENTRY_WARNED;
 	record_free(&r);
 	return is_over;

@@ -4,6 +4,7 @@
 #include "lib/spool.h"
 #include "scheduler/finish.h"
 #include "scheduler/intake.h"
+#include "scheduler/report.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,7 @@ struct load {
 	struct id_list unfinished; /* all final, but not marked done yet */
 	struct id_list orphans;    /* files in queue/ without a record */
 	struct id_list arrivals;   /* files in incoming/ without a record */
+	struct id_list told;       /* a report to the sender is due while it waits, or was */
 	uint64_t current;          /* message whose records are being read */
 	uint32_t current_groups, current_open;
 	bool needs_addresses;
@@ -102,6 +104,8 @@ static bool on_record(void *arg, struct slice key, struct slice value)
 		finish_add_done(s, r.id, r.group, NULL);
 		return true;
 	}
+	if (r.flags & RECORD_REPORT_DUE && (load->told.count == 0 || load->told.id[load->told.count - 1] != r.id))
+		id_add(&load->told, r.id);
 	load->current_groups = load->current_groups > r.group_count ? load->current_groups : r.group_count;
 	if (r.state == RECORD_FINAL)
 		return true;
@@ -240,10 +244,13 @@ bool load_spool(struct scheduler *s)
 			finish_message(s, load.unfinished.id[i]);
 		admit_found(s, &load.arrivals, false);
 		admit_found(s, &load.orphans, true);
+		for (unsigned i = 0; i < load.told.count; i++)
+			report_resume(s, load.told.id[i]);
 	}
 	free(load.settled.id);
 	free(load.unfinished.id);
 	free(load.arrivals.id);
 	free(load.orphans.id);
+	free(load.told.id);
 	return ok;
 }

@@ -25,7 +25,10 @@ enum record_flags {
 	RECORD_WARNED = 1,         /* the sender had a delay notice */
 	RECORD_MIXED_DOMAINS = 2,  /* grouped for relays: split it before it goes to a direct server */
 	RECORD_MAYBE_REPEATED = 4, /* a copy may have been delivered before: retries become rarer */
-	RECORD_HAS_WANTED = 16     /* the submitter chose a server */
+	RECORD_FAILURE_DUE = 8,    /* the sender must hear of those that failed while others wait */
+	RECORD_HAS_WANTED = 16,    /* the submitter chose a server */
+	RECORD_DELAY_DUE = 32,     /* the sender must hear that others wait */
+	RECORD_REPORT_DUE = RECORD_FAILURE_DUE | RECORD_DELAY_DUE /* bounce_id is that of the first of them */
 };
 
 struct record_rcpt {
@@ -55,10 +58,11 @@ struct record {
 	uint32_t message_rcpt_count;
 	struct wall due, known;
 	uint64_t size_bytes;
-	uint64_t bounce_id;
-	char *sender; /* empty: the null sender */
-	char *wanted; /* server that the submitter chose; NULL: none */
-	char *domain; /* of the recipients, or of the first when RECORD_MIXED_DOMAINS; lower case */
+	uint64_t
+		bounce_id; /* of a report that is to be written, or was and that is not known to be recorded; 0: none */
+	char *sender;      /* empty: the null sender */
+	char *wanted;      /* server that the submitter chose; NULL: none */
+	char *domain;      /* of the recipients, or of the first when RECORD_MIXED_DOMAINS; lower case */
 	uint16_t rcpt_count;
 	struct record_rcpt rcpt[RECORD_RCPT_MAX];
 	uint8_t outcome_count;

@@ -1,4 +1,7 @@
-/* report.c - see report.h. A report's id is durable before the report is, and the report before its message is done. */
+/*
+ * report.c - see report.h. A report's id is durable before the report is, and the report before the record says that
+ * its recipients are told: whoever comes after a crash sees by the id whether it was written.
+ */
 #include "scheduler/report.h"
 #include "lib/log.h"
 #include "lib/spool.h"
@@ -6,9 +9,11 @@
 #include "scheduler/events.h"
 #include "scheduler/finish.h"
 #include "scheduler/intake.h"
+#include "scheduler/job.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { REPORT_WAIT_MS = 5000 };
@@ -139,17 +144,20 @@ static bool issue(struct report *report, uint64_t original_id, uint64_t id, stru
 
 static void write_after_sync(struct scheduler *s, uint64_t id)
 {
-	*(uint64_t *)array_add((void **)&s->report, &s->report_count, &s->report_room, sizeof(id)) = id;
+	if (s->report_count == 0 || s->report[s->report_count - 1] != id)
+		*(uint64_t *)array_add((void **)&s->report, &s->report_count, &s->report_room, sizeof(id)) = id;
 }
 
 void report_final(struct scheduler *s, struct record_list *list)
 {
-	/* The report's id is durable before the report is: a crash in between writes the same one again. */
-	if (!list->record[0]->bounce_id) {
-		list->record[0]->bounce_id = new_id(s);
-		scheduler_must(s, journal_put(s->journal, list->record[0]), "naming a report");
+	struct record *first = list->record[0];
+
+	if (!first->bounce_id || first->flags & RECORD_REPORT_DUE) {
+		first->bounce_id = new_id(s);
+		first->flags &= (uint8_t)~RECORD_REPORT_DUE; /* this one tells all */
+		scheduler_must(s, journal_put(s->journal, first), "naming a report");
 	}
-	write_after_sync(s, list->record[0]->id);
+	write_after_sync(s, first->id);
 }
 
 static bool collect_nothing(void *arg, struct slice key UNUSED, struct slice value UNUSED)
@@ -195,97 +203,20 @@ static bool write_reports(struct scheduler *s, const struct record_list *list, u
 	return ok && source != SOURCE_LATER; /* when it is gone nothing is left to tell from: said in the log */
 }
 
-static void write_report(struct scheduler *s, uint64_t id)
-{
-	struct record_list list = { 0 };
-
-	records_read(s, id, &list);
-	if (list.count > 0 && list.record[0]->state != RECORD_DONE) {
-		if (write_reports(s, &list, list.record[0]->bounce_id))
-			finish_mark_done(s, &list, records_outcome(&list));
-		else
-			write_after_sync(s, id);
-	}
-	records_release(&list);
-}
-
-void report_after_sync(struct scheduler *s)
-{
-	struct mono now = clock_mono();
-	unsigned count = s->report_count;
-	uint64_t *ids = s->report;
-
-	if (now.ms < s->report_again.ms)
-		return;
-	s->report = NULL;
-	s->report_count = s->report_room = 0;
-	for (unsigned i = 0; i < count; i++)
-		write_report(s, ids[i]);
-	free(ids);
-	if (s->report_count > 0) { /* no room on the disk: not with every turn */
-		s->report_again.ms = now.ms + REPORT_WAIT_MS;
-		loop_timer_set_ms(s->refused_timer, REPORT_WAIT_MS);
-	}
-}
-
 /* --- while it goes on --- */
 
-/* Another delivery of the message that waits too: one notice serves them all. */
-static bool is_delayed_too(const struct record *other, const struct record *r)
-{
-	return other->group != r->group && other->state == RECORD_WAITING && other->attempts > 0 &&
-	       !(other->flags & RECORD_WARNED);
-}
-
-static void add_others(struct report *report, const struct record_list *list, const struct record *r)
-{
-	for (unsigned i = 0; i < list->count; i++)
-		if (is_delayed_too(list->record[i], r))
-			report_add(report, list->record[i], BOUNCE_DELAYED, true);
-}
-
-static void mark_others(struct scheduler *s, const struct record_list *list, const struct record *r)
-{
-	for (unsigned i = 0; i < list->count; i++) {
-		if (!is_delayed_too(list->record[i], r))
-			continue;
-		list->record[i]->flags |= RECORD_WARNED;
-		scheduler_must(s, journal_put(s->journal, list->record[i]), "recording a delay notice");
-	}
-}
-
-static struct wall retry_until(const struct scheduler *s, const struct record *r)
-{
-	return (struct wall){ (int64_t)(r->id >> 12) / 1000 + (int64_t)s->conf->retry.max_age_ms +
-			      (int64_t)r->held_s * 1000 };
-}
-
-void report_delay(struct scheduler *s, struct record *r)
+/* The first of a message's reports gives the process something to write; the others are found beside it. */
+static void make_due(struct scheduler *s, struct record *r, enum record_flags kind)
 {
 	struct message *message = message_find(s, r->id);
-	struct record_list others = { 0 };
-	enum report_source source;
-	struct report report;
 
-	if (message && message->is_warned) {
-		r->flags |= RECORD_WARNED;
-		return;
-	}
+	if (!r->bounce_id)
+		r->bounce_id = new_id(s);
+	r->flags |= (uint8_t)kind;
+	if (!message || !message->is_report_due)
+		write_after_sync(s, r->id);
 	if (message)
-		records_read(s, r->id, &others);
-	source = report_open(&report, s, r->id);
-	if (source == SOURCE_OPEN) {
-		report_add(&report, r, BOUNCE_DELAYED, true);
-		add_others(&report, &others, r);
-	}
-	if (source != SOURCE_LATER && (report.count == 0 || issue(&report, r->id, new_id(s), retry_until(s, r)))) {
-		mark_others(s, &others, r);
-		r->flags |= RECORD_WARNED;
-		if (message)
-			message->is_warned |= report.count > 0;
-	}
-	report_close(&report);
-	records_release(&others);
+		message->is_report_due = true;
 }
 
 static bool has_failed(const struct record *r)
@@ -298,16 +229,212 @@ static bool has_failed(const struct record *r)
 
 void report_failed(struct scheduler *s, struct record *r)
 {
-	struct report report;
+	/* Without a sender it is the postmaster's, in one report at the end. */
+	if (has_failed(r) && *r->sender && !(r->flags & RECORD_FAILURE_DUE))
+		make_due(s, r, RECORD_FAILURE_DUE);
+}
 
-	if (!has_failed(r) || !*r->sender) /* without a sender it is the postmaster's, in one report at the end */
-		return;
-	if (report_open(&report, s, r->id) == SOURCE_OPEN)
-		report_add(&report, r, BOUNCE_FAILED, false);
-	if (report.count > 0 && issue(&report, r->id, new_id(s), (struct wall){ 0 })) {
-		for (unsigned i = 0; i < r->rcpt_count; i++)
-			if (r->rcpt[i].state == RCPT_BOUNCED)
-				r->rcpt[i].state = RCPT_TOLD;
+void report_delay(struct scheduler *s, struct record *r)
+{
+	const struct message *message = message_find(s, r->id);
+
+	if (message && message->is_warned)
+		r->flags |= RECORD_WARNED;
+	else
+		make_due(s, r, RECORD_DELAY_DUE);
+}
+
+/* Written: into the journal, and into the hands of whoever tries the delivery right now. */
+static void note_told(struct scheduler *s, struct record *r, enum record_flags kind)
+{
+	enum { MINE = RECORD_WARNED | RECORD_REPORT_DUE };
+	struct job *job = job_find(s, r->id, r->group);
+
+	r->flags &= (uint8_t)~kind;
+	if (kind == RECORD_DELAY_DUE)
+		r->flags |= RECORD_WARNED;
+	for (unsigned i = 0; i < r->rcpt_count && kind == RECORD_FAILURE_DUE; i++)
+		if (r->rcpt[i].state == RCPT_BOUNCED)
+			r->rcpt[i].state = RCPT_TOLD;
+	if (!(r->flags & RECORD_REPORT_DUE)) {
+		r->bounce_id = 0;
+	} else if (kind == RECORD_FAILURE_DUE) { /* the delay notice is another report */
+		r->bounce_id = new_id(s);
+		write_after_sync(s, r->id);
 	}
+	scheduler_must(s, journal_put(s->journal, r), "recording a report");
+	if (!job)
+		return;
+	job->record->flags = (uint8_t)((job->record->flags & ~MINE) | (r->flags & MINE));
+	job->record->bounce_id = r->bounce_id;
+	for (unsigned i = 0; i < r->rcpt_count; i++)
+		if (r->rcpt[i].state == RCPT_TOLD)
+			job->record->rcpt[i].state = RCPT_TOLD;
+}
+
+/* Its recipients are in the message's delay notice. */
+static bool is_delayed(const struct record *r)
+{
+	return r->flags & RECORD_DELAY_DUE ||
+	       (r->state == RECORD_WAITING && r->attempts > 0 && !(r->flags & RECORD_WARNED));
+}
+
+static void note_delay_told(struct scheduler *s, const struct record_list *list)
+{
+	struct message *message = message_find(s, list->record[0]->id);
+
+	if (message)
+		message->is_warned = true;
+	for (unsigned i = 0; i < list->count; i++)
+		if (is_delayed(list->record[i]))
+			note_told(s, list->record[i], RECORD_DELAY_DUE);
+}
+
+/* The delivery after which the delay notice is named: its name is a failure report's as long as one of those is due. */
+static const struct record *find_delay(const struct record_list *list)
+{
+	for (unsigned i = 0; i < list->count; i++)
+		if ((list->record[i]->flags & RECORD_REPORT_DUE) == RECORD_DELAY_DUE)
+			return list->record[i];
+	return NULL;
+}
+
+static struct wall retry_until(const struct scheduler *s, const struct record *r)
+{
+	return (struct wall){ (int64_t)(r->id >> 12) / 1000 + (int64_t)s->conf->retry.max_age_ms +
+			      (int64_t)r->held_s * 1000 };
+}
+
+/* A report of what was collected, if anything was. False: tried again later. */
+static bool is_issued(struct report *report, enum report_source source, const struct record *name, struct wall until)
+{
+	if (source == SOURCE_LATER)
+		return false;
+	return report->count == 0 || issue(report, name->id, name->bounce_id, until);
+}
+
+static bool write_delay(struct scheduler *s, const struct record_list *list)
+{
+	const struct record *name = find_delay(list);
+	enum report_source source;
+	struct report report;
+	bool ok;
+
+	if (!name)
+		return true;
+	source = report_open(&report, s, name->id);
+	for (unsigned i = 0; i < list->count && source == SOURCE_OPEN; i++)
+		if (is_delayed(list->record[i]))
+			report_add(&report, list->record[i], BOUNCE_DELAYED, true);
+	ok = is_issued(&report, source, name, retry_until(s, name));
+	if (ok)
+		note_delay_told(s, list);
 	report_close(&report);
+	return ok;
+}
+
+static bool write_failure(struct scheduler *s, struct record *r)
+{
+	struct report report;
+	enum report_source source = report_open(&report, s, r->id);
+	bool ok;
+
+	if (source == SOURCE_OPEN)
+		report_add(&report, r, BOUNCE_FAILED, false);
+	ok = is_issued(&report, source, r, (struct wall){ 0 });
+	if (ok)
+		note_told(s, r, RECORD_FAILURE_DUE);
+	report_close(&report);
+	return ok;
+}
+
+static bool write_due(struct scheduler *s, const struct record_list *list)
+{
+	bool ok = write_delay(s, list);
+
+	for (unsigned i = 0; i < list->count && ok; i++)
+		if (list->record[i]->flags & RECORD_FAILURE_DUE)
+			ok = write_failure(s, list->record[i]);
+	return ok;
+}
+
+/* --- after the sync --- */
+
+static bool is_all_final(const struct record_list *list)
+{
+	for (unsigned i = 0; i < list->count; i++)
+		if (list->record[i]->state != RECORD_FINAL)
+			return false;
+	return true;
+}
+
+/* False: tried again later. */
+static bool write_report(struct scheduler *s, uint64_t id)
+{
+	struct message *message = message_find(s, id);
+	struct record_list list = { 0 };
+	bool ok = true;
+
+	if (message)
+		message->is_report_due = false;
+	records_read(s, id, &list);
+	if (list.count > 0 && list.record[0]->state != RECORD_DONE) {
+		if (!is_all_final(&list))
+			ok = write_due(s, &list);
+		else if ((ok = write_reports(s, &list, list.record[0]->bounce_id)))
+			finish_mark_done(s, &list, records_outcome(&list));
+	}
+	records_release(&list);
+	return ok;
+}
+
+void report_after_sync(struct scheduler *s)
+{
+	struct mono now = clock_mono();
+	unsigned count = s->report_count;
+	uint64_t *ids = s->report;
+	bool ok = true;
+
+	if (now.ms < s->report_again.ms)
+		return;
+	s->report = NULL;
+	s->report_count = s->report_room = 0;
+	for (unsigned i = 0; i < count; i++) {
+		if (write_report(s, ids[i]))
+			continue;
+		ok = false;
+		write_after_sync(s, ids[i]);
+	}
+	free(ids);
+	if (!ok) { /* no room on the disk: not with every turn */
+		s->report_again.ms = now.ms + REPORT_WAIT_MS;
+		loop_timer_set_ms(s->refused_timer, REPORT_WAIT_MS);
+	}
+}
+
+/* --- at start --- */
+
+static bool is_written_before(struct scheduler *s, uint64_t id)
+{
+	char path[SPOOL_PATH_MAX];
+	struct stat st;
+
+	spool_incoming_path(id, path); /* there was no room for its record, it will be taken in later */
+	return report_exists(s, id) || fstatat(s->spool_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void report_resume(struct scheduler *s, uint64_t id)
+{
+	const struct record *delay;
+	struct record_list list = { 0 };
+
+	records_read(s, id, &list);
+	delay = find_delay(&list);
+	if (delay && is_written_before(s, delay->bounce_id))
+		note_delay_told(s, &list);
+	for (unsigned i = 0; i < list.count; i++)
+		if (list.record[i]->flags & RECORD_FAILURE_DUE && is_written_before(s, list.record[i]->bounce_id))
+			note_told(s, list.record[i], RECORD_FAILURE_DUE);
+	write_after_sync(s, id);
+	records_release(&list);
 }

@@ -78,7 +78,8 @@ struct message {
 	struct table_node node;
 	uint64_t id;
 	uint32_t group_count, open_groups;
-	bool is_warned; /* its sender had a delay notice from this process */
+	bool is_warned;     /* its sender had a delay notice from this process */
+	bool is_report_due; /* some report is, see report.h */
 };
 
 /* A delivery in a worker's hands, or between two servers of one attempt. */
