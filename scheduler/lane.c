@@ -2,6 +2,7 @@
 #include "scheduler/lane.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "scheduler/detour.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/permit.h"
 #include "scheduler/session.h"
@@ -78,7 +79,7 @@ struct lane *lane_get(struct scheduler *s, unsigned server, uint64_t site, const
 static bool is_worth_remembering(const struct scheduler *s, const struct lane *l)
 {
 	return s->lanes.count <= LANES_REMEMBERED_MAX &&
-	       (l->state != LANE_UP || l->fruitless > 0 || stepwise_is_in_doubt(l) ||
+	       (l->state != LANE_UP || l->fruitless > 0 || stepwise_is_in_doubt(l) || detour_is_remembered(l) ||
 		(l->throttled.ms && clock_mono().ms < l->throttled.ms + LANE_GROWTH_PAUSE_MS));
 }
 

@@ -50,6 +50,8 @@ struct lane {
 	uint64_t hosts_key;           /* of its MX set, the same in every process; 0: not needed so far */
 	struct wall stepwise_until;   /* no PIPELINING; see stepwise.h */
 	struct mono broken_flight_at; /* when a session ended with a part of a flight unanswered; 0: none did */
+	unsigned detour;              /* so many of its hosts are tried last; see detour.h */
+	struct mono detour_until, put_off_since;
 	bool is_dirty;
 	struct slots *waits_for; /* a connection of these; NULL: it does not */
 	struct lane *next_dirty, *next_wanting, *prev_wanting;

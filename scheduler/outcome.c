@@ -2,6 +2,7 @@
 #include "scheduler/outcome.h"
 #include "lib/log.h"
 #include "scheduler/attempt.h"
+#include "scheduler/detour.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/events.h"
 #include "scheduler/fuse.h"
@@ -154,6 +155,7 @@ static void tell_lane(struct scheduler *s, struct session *session, const struct
 	session->was_answered |= m->verdict == VERDICT_DELIVERED || (m->cause == FAILURE_REPLY && m->code != 421) ||
 				 m->cause == FAILURE_CAPABILITY || m->cause == FAILURE_LOCAL;
 	session->delivered_count += m->verdict == VERDICT_DELIVERED;
+	detour_on_report(session, m, rule);
 	if (rule && rule->scope >= REPLY_CONNECTION)
 		return; /* the rule says what to learn from it */
 	if (m->verdict == VERDICT_DELIVERED || m->verdict == VERDICT_PERMANENT)

@@ -2,6 +2,7 @@
 #include "scheduler/session.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "scheduler/detour.h"
 #include "scheduler/dispatch.h"
 #include "scheduler/gate.h"
 #include "scheduler/job.h"
@@ -118,7 +119,7 @@ bool session_open(struct scheduler *s, struct lane *l, struct slice hosts)
 	m.destination = l->destination ? conf_destination_key(l->destination) : 0;
 	m.site = l->hosts_key;
 	m.stepwise = stepwise_is_on(l);
-	m.hosts = hosts;
+	m.hosts = detour_order(session, l, hosts);
 	head = channel_head(w->channel);
 	msg_encode_connect(&p, &head, &m);
 	channel_send(w->channel, &p);
@@ -293,7 +294,7 @@ void session_on_progress(struct scheduler *s, struct session *session)
 	lane_mark_dirty(s, session->lane);
 	if (session->in_flight > 0)
 		return;
-	if (session->sent_count >= session_quota(s, session))
+	if (session->sent_count >= session_quota(s, session) || detour_is_due(session))
 		session_hang_up(s, session);
 	else
 		loop_timer_set_ms(session->idle, SESSION_IDLE_MS);
@@ -393,6 +394,7 @@ static enum session_end judge_end(const struct session *session, const struct ms
 void session_on_down(struct scheduler *s, struct worker *w, const struct msg_session_down *m)
 {
 	struct session *session = session_find(s, m->session);
+	enum session_end end;
 	bool is_explained;
 	struct lane *l;
 
@@ -408,7 +410,8 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 			refusal_note(s, session->server, m->code, m->text);
 		is_explained = true;
 	}
-	switch (l && !is_explained ? judge_end(session, m) : END_ORDERLY) {
+	end = l && !is_explained ? judge_end(session, m) : END_ORDERLY;
+	switch (end) {
 	case END_THROTTLED:
 		lane_on_throttle(s, l);
 		break;
@@ -426,6 +429,8 @@ void session_on_down(struct scheduler *s, struct worker *w, const struct msg_ses
 	}
 	if (l)
 		stepwise_on_down(s, session, m->broken_flight);
+	if (l && !is_explained)
+		detour_on_end(s, session, end == END_FRUITLESS, m->relay);
 	settle_returned(s, session, m, is_explained);
 	session_remove(s, session);
 }

@@ -28,6 +28,9 @@ struct session {
 	uint64_t size_limit;
 	struct mono opened;
 	bool was_up, was_answered; /* answered: a reply about some delivery came */
+	/* Of its host, see detour.h. */
+	bool has_other_hosts, was_useful, was_put_off, was_left;
+	unsigned detour; /* of the lane, when it was opened */
 	struct loop_timer *idle;
 	struct scheduler *owner;
 };
