@@ -65,6 +65,25 @@ void buf_put_str(struct buf *b, const char *text)
 	buf_put(b, text, strlen(text));
 }
 
+void buf_put_be(struct buf *b, uint64_t value, unsigned bytes)
+{
+	char text[8];
+
+	for (unsigned i = 0; i < bytes; i++)
+		text[i] = (char)(value >> 8 * (bytes - 1 - i));
+	buf_put(b, text, bytes);
+}
+
+uint64_t buf_get_be(const void *at, unsigned bytes)
+{
+	const uint8_t *byte = at;
+	uint64_t value = 0;
+
+	while (bytes-- > 0)
+		value = value << 8 | *byte++;
+	return value;
+}
+
 void buf_put_slice(struct buf *b, struct slice s)
 {
 	buf_put(b, s.ptr, s.len);

@@ -23,7 +23,9 @@ void buf_put_str(struct buf *b, const char *text);
 void buf_put_slice(struct buf *b, struct slice s);
 void buf_printf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void buf_vprintf(struct buf *b, const char *format, va_list args) PRINTF_LIKE(2, 0);
-void buf_consume(struct buf *b, size_t len); /* drop the first len bytes (len <= b->len) */
+void buf_put_be(struct buf *b, uint64_t value, unsigned bytes); /* a number in network order, in 1 to 8 bytes */
+uint64_t buf_get_be(const void *at, unsigned bytes);            /* and back */
+void buf_consume(struct buf *b, size_t len);                    /* drop the first len bytes (len <= b->len) */
 /* Room for at least `bytes` more behind len (may be NULL with failed set); commit with b->len += n. */
 char *buf_reserve(struct buf *b, size_t bytes);
 const char *buf_text(const struct buf *b);   /* NUL-terminated view, "" when empty; borrowed */

@@ -15,17 +15,6 @@ static unsigned address_len(const struct host_address *a)
 	return a->family == AF_INET6 ? 16 : 4;
 }
 
-static void put_u8(struct buf *out, unsigned value)
-{
-	buf_put_char(out, (char)(unsigned char)value);
-}
-
-static void put_u16(struct buf *out, unsigned value)
-{
-	put_u8(out, value >> 8);
-	put_u8(out, value & 0xff);
-}
-
 /* --- TLSA records --- */
 
 bool host_tlsa_is_usable(const struct host_tlsa *r)
@@ -47,10 +36,10 @@ bool host_tlsa_is_usable(const struct host_tlsa *r)
 
 void host_tlsa_put(struct buf *out, const struct host_tlsa *r)
 {
-	put_u8(out, r->usage);
-	put_u8(out, r->selector);
-	put_u8(out, r->matching);
-	put_u16(out, (unsigned)r->data.len);
+	buf_put_be(out, r->usage, 1);
+	buf_put_be(out, r->selector, 1);
+	buf_put_be(out, r->matching, 1);
+	buf_put_be(out, r->data.len, 2);
 	buf_put_slice(out, r->data);
 }
 
@@ -92,9 +81,9 @@ static void put_dane(struct buf *out, const struct hosts *hosts, const struct ho
 {
 	size_t len = strcmp(h->tlsa_base, h->name) == 0 ? 0 : strnlen(h->tlsa_base, sizeof(h->tlsa_base) - 1);
 
-	put_u8(out, (unsigned)len);
+	buf_put_be(out, len, 1);
 	buf_put(out, h->tlsa_base, len);
-	put_u16(out, h->tlsa_bytes);
+	buf_put_be(out, h->tlsa_bytes, 2);
 	buf_put_slice(out, hosts_tlsa(hosts, h));
 }
 
@@ -103,19 +92,19 @@ void hosts_encode(struct buf *out, const struct hosts *hosts)
 	size_t begin = out->len, mark;
 	unsigned count = 0;
 
-	put_u8(out, 0);
+	buf_put_be(out, 0, 1);
 	for (; count < hosts->count && !out->failed; count++) {
 		const struct host *h = &hosts->host[count];
 		size_t name_len = strnlen(h->name, sizeof(h->name) - 1);
 
 		mark = out->len;
-		put_u16(out, h->preference);
-		put_u8(out, flags_of(h));
-		put_u8(out, (unsigned)name_len);
+		buf_put_be(out, h->preference, 2);
+		buf_put_be(out, flags_of(h), 1);
+		buf_put_be(out, name_len, 1);
 		buf_put(out, h->name, name_len);
-		put_u8(out, h->address_count);
+		buf_put_be(out, h->address_count, 1);
 		for (unsigned i = 0; i < h->address_count; i++) {
-			put_u8(out, h->address[i].family == AF_INET6 ? 6 : 4);
+			buf_put_be(out, h->address[i].family == AF_INET6 ? 6 : 4, 1);
 			buf_put(out, h->address[i].bytes, address_len(&h->address[i]));
 		}
 		if (h->dane == HOST_DANE_USABLE)
@@ -313,7 +302,7 @@ uint64_t hosts_site_hash(const struct hosts *hosts)
 	for (unsigned i = 0; i < hosts->count; i++) {
 		buf_put_str(&all, host[i]->name);
 		buf_put_char(&all, '\0');
-		put_u8(&all, flags_of(host[i]));
+		buf_put_be(&all, flags_of(host[i]), 1);
 	}
 	text_lower(all.ptr, all.len);
 	hash = text_hash(all.ptr, all.len);

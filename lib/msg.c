@@ -14,23 +14,14 @@ const char *role_name(enum proc_role role)
 	return role < ROLE_COUNT ? NAMES[role] : "?";
 }
 
-static uint64_t get_be(const uint8_t *at, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes; i++)
-		value = value << 8 | at[i];
-	return value;
-}
-
 uint32_t msg_u32(const struct msg_u32v *v, unsigned index)
 {
-	return v->values ? v->values[index] : (uint32_t)get_be(v->ptr + index * 4u, 4);
+	return v->values ? v->values[index] : (uint32_t)buf_get_be(v->ptr + index * 4u, 4);
 }
 
 uint64_t msg_u64(const struct msg_u64v *v, unsigned index)
 {
-	return v->values ? v->values[index] : get_be(v->ptr + index * 8u, 8);
+	return v->values ? v->values[index] : buf_get_be(v->ptr + index * 8u, 8);
 }
 
 /* --- encoding: a cursor that cannot pass the packet --- */
@@ -150,7 +141,7 @@ static uint64_t take_be(struct cursor *c, unsigned bytes)
 {
 	const uint8_t *at = take(c, bytes);
 
-	return at ? get_be(at, bytes) : 0;
+	return at ? buf_get_be(at, bytes) : 0;
 }
 
 static void get_u8(struct cursor *c, uint8_t *out, unsigned max UNUSED)

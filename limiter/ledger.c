@@ -12,12 +12,6 @@ enum {
 
 /* --- records --- */
 
-static void put_number(struct buf *out, uint64_t value, unsigned bytes)
-{
-	while (bytes-- > 0)
-		buf_put_char(out, (char)(value >> 8 * bytes));
-}
-
 static void key_set_account(struct ledger *l, const char *name)
 {
 	buf_clear(&l->key);
@@ -30,9 +24,9 @@ static void key_set_chunk(struct ledger *l, const struct account *a, const struc
 	buf_clear(&l->key);
 	buf_put_char(&l->key, 'w');
 	buf_put(&l->key, a->name, strlen(a->name) + 1);
-	put_number(&l->key, (uint64_t)limit->unit | (uint64_t)limit->kind << 4, 1);
-	put_number(&l->key, limit->width_ms, 8);
-	put_number(&l->key, chunk, 8);
+	buf_put_be(&l->key, (uint64_t)limit->unit | (uint64_t)limit->kind << 4, 1);
+	buf_put_be(&l->key, limit->width_ms, 8);
+	buf_put_be(&l->key, chunk, 8);
 }
 
 static enum store_result put_record(struct ledger *l)
@@ -323,10 +317,10 @@ static enum store_result save_window(struct ledger *l, const struct account *a, 
 
 static void put_calendar(struct buf *out, const struct calendar_count *k)
 {
-	put_number(out, (uint64_t)k->end_ms, 8);
-	put_number(out, (uint64_t)k->wall_ms, 8);
-	put_number(out, (uint64_t)k->now, 8);
-	put_number(out, k->count, 8);
+	buf_put_be(out, (uint64_t)k->end_ms, 8);
+	buf_put_be(out, (uint64_t)k->wall_ms, 8);
+	buf_put_be(out, (uint64_t)k->now, 8);
+	buf_put_be(out, k->count, 8);
 }
 
 static void encode_account(struct ledger *l, const struct account *a)
@@ -334,20 +328,20 @@ static void encode_account(struct ledger *l, const struct account *a)
 	struct buf *out = &l->value;
 
 	buf_clear(out);
-	put_number(out, RECORD_VERSION, 1);
+	buf_put_be(out, RECORD_VERSION, 1);
 	for (unsigned class = 0; class < CLASS_COUNT; class ++)
 		for (unsigned unit = 0; unit < UNIT_COUNT; unit++)
-			put_number(out, a->outstanding[class][unit] + a->inherited[class][unit], 8);
-	put_number(out, (uint64_t)l->time.time_ms, 8);
-	put_number(out, a->ramp_step, 2);
+			buf_put_be(out, a->outstanding[class][unit] + a->inherited[class][unit], 8);
+	buf_put_be(out, (uint64_t)l->time.time_ms, 8);
+	buf_put_be(out, a->ramp_step, 2);
 	put_calendar(out, &a->ramp_day);
-	put_number(out, a->limit_count, 2);
+	buf_put_be(out, a->limit_count, 2);
 	for (unsigned i = 0; i < a->limit_count; i++) {
-		put_number(out, a->limit[i].kind, 1);
-		put_number(out, a->limit[i].slot, 1);
-		put_number(out, a->limit[i].unit, 1);
-		put_number(out, a->limit[i].width_ms, 8);
-		put_number(out, (uint64_t)a->limit[i].dormant_since, 8);
+		buf_put_be(out, a->limit[i].kind, 1);
+		buf_put_be(out, a->limit[i].slot, 1);
+		buf_put_be(out, a->limit[i].unit, 1);
+		buf_put_be(out, a->limit[i].width_ms, 8);
+		buf_put_be(out, (uint64_t)a->limit[i].dormant_since, 8);
 		if (a->limit[i].kind & LIMIT_CALENDAR)
 			put_calendar(out, &a->limit[i].count);
 	}
@@ -390,10 +384,10 @@ static enum store_result save_clock(struct ledger *l)
 	buf_clear(&l->key);
 	buf_put_char(&l->key, 'c');
 	buf_clear(&l->value);
-	put_number(&l->value, CLOCK_VERSION, 1);
-	put_number(&l->value, (uint64_t)l->time.boot_ms, 8);
-	put_number(&l->value, (uint64_t)l->time.wall_ms, 8);
-	put_number(&l->value, (uint64_t)l->time.time_ms, 8);
+	buf_put_be(&l->value, CLOCK_VERSION, 1);
+	buf_put_be(&l->value, (uint64_t)l->time.boot_ms, 8);
+	buf_put_be(&l->value, (uint64_t)l->time.wall_ms, 8);
+	buf_put_be(&l->value, (uint64_t)l->time.time_ms, 8);
 	buf_put_str(&l->value, l->time.boot_id);
 	return put_record(l);
 }

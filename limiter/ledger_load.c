@@ -11,17 +11,13 @@ struct reader {
 
 static uint64_t get_number(struct reader *r, unsigned bytes)
 {
-	uint64_t value = 0;
-
 	if (r->rest.len < bytes) {
 		r->failed = true;
 		return 0;
 	}
-	for (unsigned i = 0; i < bytes; i++)
-		value = value << 8 | (uint8_t)r->rest.ptr[i];
 	r->rest.ptr += bytes;
 	r->rest.len -= bytes;
-	return value;
+	return buf_get_be(r->rest.ptr - bytes, bytes);
 }
 
 /* The name in a key, up to its NUL. */

@@ -289,21 +289,6 @@ void window_set_saved(struct window *w)
 	w->first_stored = w->head_seq / WINDOW_CHUNK_ENTRIES;
 }
 
-static void put_number(struct buf *out, uint64_t value, unsigned bytes)
-{
-	while (bytes-- > 0)
-		buf_put_char(out, (char)(value >> 8 * bytes));
-}
-
-static uint64_t get_number(const char *at, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes; i++)
-		value = value << 8 | (uint8_t)at[i];
-	return value;
-}
-
 /* version u8, place of the first entry in the chunk u8, entries u16, grain in ms u64; then per entry stamp u64, count
  * u32 */
 void window_encode_chunk(const struct window *w, uint64_t chunk, struct buf *out)
@@ -312,15 +297,15 @@ void window_encode_chunk(const struct window *w, uint64_t chunk, struct buf *out
 
 	from = from < w->head_seq ? w->head_seq : from;
 	to = to > end ? end : to;
-	put_number(out, CHUNK_VERSION, 1);
-	put_number(out, from % WINDOW_CHUNK_ENTRIES, 1);
-	put_number(out, to - from, 2);
-	put_number(out, w->grain_ms, 8);
+	buf_put_be(out, CHUNK_VERSION, 1);
+	buf_put_be(out, from % WINDOW_CHUNK_ENTRIES, 1);
+	buf_put_be(out, to - from, 2);
+	buf_put_be(out, w->grain_ms, 8);
 	for (uint64_t seq = from; seq < to; seq++) {
 		const struct entry *e = entry_at(w, (uint32_t)(seq - w->head_seq));
 
-		put_number(out, (uint64_t)entry_stamp(w, e), 8);
-		put_number(out, e->count, 4);
+		buf_put_be(out, (uint64_t)entry_stamp(w, e), 8);
+		buf_put_be(out, e->count, 4);
 	}
 }
 
@@ -330,9 +315,9 @@ bool window_decode_chunk(struct window *w, uint64_t chunk, struct slice bytes, i
 
 	if (bytes.len < CHUNK_HEAD_BYTES || bytes.ptr[0] != CHUNK_VERSION)
 		return false;
-	place = get_number(bytes.ptr + 1, 1);
-	count = get_number(bytes.ptr + 2, 2);
-	grain_ms = get_number(bytes.ptr + 4, 8);
+	place = buf_get_be(bytes.ptr + 1, 1);
+	count = buf_get_be(bytes.ptr + 2, 2);
+	grain_ms = buf_get_be(bytes.ptr + 4, 8);
 	if (place + count > WINDOW_CHUNK_ENTRIES || grain_ms == 0 || grain_ms > INT64_MAX / 4 ||
 	    chunk >= UINT64_MAX / 64 || bytes.len != CHUNK_HEAD_BYTES + count * CHUNK_ENTRY_BYTES)
 		return false;
@@ -343,11 +328,11 @@ bool window_decode_chunk(struct window *w, uint64_t chunk, struct slice bytes, i
 	w->loaded_end = chunk + 1;
 	for (uint64_t i = 0; i < count; i++) {
 		const char *at = bytes.ptr + CHUNK_HEAD_BYTES + i * CHUNK_ENTRY_BYTES;
-		uint64_t stamp = get_number(at, 8);
+		uint64_t stamp = buf_get_be(at, 8);
 
 		if (stamp > INT64_MAX / grain_ms - 2)
 			return false;
-		add_foreign(w, (int64_t)stamp, grain_ms, (uint32_t)get_number(at + 8, 4), now);
+		add_foreign(w, (int64_t)stamp, grain_ms, (uint32_t)buf_get_be(at + 8, 4), now);
 	}
 	if (w->head_seq + w->len != first + place + count)
 		w->has_other_numbers = true;

@@ -44,20 +44,11 @@ void record_free(struct record **r)
 
 /* --- bytes --- */
 
-static void put_be(struct buf *out, uint64_t value, unsigned bytes)
-{
-	char text[8];
-
-	for (unsigned i = 0; i < bytes; i++)
-		text[i] = (char)(value >> 8 * (bytes - 1 - i));
-	buf_put(out, text, bytes);
-}
-
 static void put_text(struct buf *out, const char *text)
 {
 	size_t len = text ? strlen(text) : 0;
 
-	put_be(out, len, 2);
+	buf_put_be(out, len, 2);
 	buf_put(out, text, len);
 }
 
@@ -68,16 +59,13 @@ struct reader {
 
 static uint64_t take_be(struct reader *r, unsigned bytes)
 {
-	uint64_t value = 0;
-
 	if ((size_t)(r->end - r->at) < bytes) {
 		r->failed = true;
 		r->at = r->end;
 		return 0;
 	}
-	for (unsigned i = 0; i < bytes; i++)
-		value = value << 8 | (uint8_t)*r->at++;
-	return value;
+	r->at += bytes;
+	return buf_get_be(r->at - bytes, bytes);
 }
 
 static struct slice take_text(struct reader *r)
@@ -123,37 +111,37 @@ static bool parse_key(struct slice key, uint64_t *id, uint32_t *group)
 
 void record_encode(struct buf *out, const struct record *r)
 {
-	put_be(out, RECORD_VERSION, 1);
-	put_be(out, r->state, 1);
-	put_be(out, r->priority, 1);
-	put_be(out, r->wanted ? r->flags | RECORD_HAS_WANTED : r->flags, 1);
-	put_be(out, r->attempts, 2);
-	put_be(out, r->group_count, 4);
-	put_be(out, (uint64_t)r->due.ms, 8);
-	put_be(out, (uint64_t)r->known.ms, 8);
-	put_be(out, r->size_bytes, 8);
-	put_be(out, r->bounce_id, 8);
-	put_be(out, r->sender_hash, 4);
-	put_be(out, r->held_s, 4);
-	put_be(out, r->message_rcpt_count, 4);
+	buf_put_be(out, RECORD_VERSION, 1);
+	buf_put_be(out, r->state, 1);
+	buf_put_be(out, r->priority, 1);
+	buf_put_be(out, r->wanted ? r->flags | RECORD_HAS_WANTED : r->flags, 1);
+	buf_put_be(out, r->attempts, 2);
+	buf_put_be(out, r->group_count, 4);
+	buf_put_be(out, (uint64_t)r->due.ms, 8);
+	buf_put_be(out, (uint64_t)r->known.ms, 8);
+	buf_put_be(out, r->size_bytes, 8);
+	buf_put_be(out, r->bounce_id, 8);
+	buf_put_be(out, r->sender_hash, 4);
+	buf_put_be(out, r->held_s, 4);
+	buf_put_be(out, r->message_rcpt_count, 4);
 	put_text(out, r->domain);
 	put_text(out, r->sender);
 	if (r->wanted)
 		put_text(out, r->wanted);
-	put_be(out, r->rcpt_count, 2);
+	buf_put_be(out, r->rcpt_count, 2);
 	for (unsigned i = 0; i < r->rcpt_count; i++) {
-		put_be(out, r->rcpt[i].index, 4);
-		put_be(out, r->rcpt[i].state, 1);
-		put_be(out, r->rcpt[i].is_temporary_seen, 1);
-		put_be(out, r->rcpt[i].outcome, 1);
+		buf_put_be(out, r->rcpt[i].index, 4);
+		buf_put_be(out, r->rcpt[i].state, 1);
+		buf_put_be(out, r->rcpt[i].is_temporary_seen, 1);
+		buf_put_be(out, r->rcpt[i].outcome, 1);
 		put_text(out, r->rcpt[i].address);
 	}
-	put_be(out, r->outcome_count, 1);
+	buf_put_be(out, r->outcome_count, 1);
 	for (unsigned i = 0; i < r->outcome_count; i++) {
 		const struct record_outcome *o = &r->outcome[i];
 
-		put_be(out, (uint64_t)o->when.ms, 8);
-		put_be(out, o->code, 2);
+		buf_put_be(out, (uint64_t)o->when.ms, 8);
+		buf_put_be(out, o->code, 2);
 		put_text(out, o->server);
 		put_text(out, o->relay);
 		put_text(out, o->dsn);

@@ -126,6 +126,23 @@ static void test_detach_gives_text_away(void **state UNUSED)
 	assert_null(b.ptr);
 }
 
+static void test_network_order(void **state UNUSED)
+{
+	struct buf b;
+
+	buf_init(&b, 12);
+	buf_put_be(&b, 0x80, 1);
+	buf_put_be(&b, 0x102, 2);
+	buf_put_be(&b, UINT64_MAX - 1, 8);
+	assert_memory_equal(b.ptr, "\x80\x01\x02\xff\xff\xff\xff\xff\xff\xff\xfe", 11);
+	assert_int_equal(buf_get_be(b.ptr, 1), 0x80);
+	assert_int_equal(buf_get_be(b.ptr + 1, 2), 0x102);
+	assert_true(buf_get_be(b.ptr + 3, 8) == UINT64_MAX - 1);
+	buf_put_be(&b, 1, 2);
+	assert_true(b.failed && b.len == 11);
+	buf_release(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -135,6 +152,7 @@ int main(void)
 		cmocka_unit_test(test_reserve_and_commit),
 		cmocka_unit_test(test_consume),
 		cmocka_unit_test(test_detach_gives_text_away),
+		cmocka_unit_test(test_network_order),
 	};
 
 	return cmocka_run_group_tests_name("lib_buf", tests, NULL, NULL);
