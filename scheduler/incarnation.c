@@ -37,8 +37,7 @@ static bool hold(struct scheduler *s, entry_index i)
 	if (e->place == ENTRY_HEAP)
 		entries_remove(s->entries, i);
 	e->place = ENTRY_HELD;
-	r->state = RECORD_HELD;
-	r->due = clock_wall(); /* since when: held time is no age */
+	record_hold(r);
 	result = journal_put(s->journal, r);
 	record_free(&r);
 	if (result != STORE_OK)

@@ -224,18 +224,11 @@ static void command_queue(void *arg, const struct control_request *request, stru
 
 /* --- retry, hold, release, delete --- */
 
-static bool set_state(struct scheduler *s, struct record *r, enum record_state state)
-{
-	r->state = (uint8_t)state;
-	return journal_put(s->journal, r) == STORE_OK;
-}
-
 static bool act_retry(struct scheduler *s, entry_index i, struct record *r)
 {
 	struct entry *e = entry_get(s->entries, i);
 
-	(void)r;
-	if (e->place != ENTRY_HEAP)
+	if (e->place != ENTRY_HEAP || record_waits_for_date(r))
 		return false;
 	entries_remove(s->entries, i);
 	e->flags |= ENTRY_FORCED;
@@ -247,8 +240,8 @@ static bool act_hold(struct scheduler *s, entry_index i, struct record *r)
 {
 	if (entry_get(s->entries, i)->place == ENTRY_HELD || !finish_take_out(s, i))
 		return false;
-	r->due = clock_wall(); /* since when: held time is no age */
-	if (!set_state(s, r, RECORD_HELD)) {
+	record_hold(r);
+	if (journal_put(s->journal, r) != STORE_OK) {
 		entries_push(s->entries, i, clock_mono());
 		return false;
 	}
@@ -256,18 +249,28 @@ static bool act_hold(struct scheduler *s, entry_index i, struct record *r)
 	return true;
 }
 
+/* How long it has been held; less than 0: it is, for a date that comes so much later. */
+static int64_t held_ms(const struct scheduler *s, const struct record *r)
+{
+	const int64_t most = (int64_t)(UINT64_MAX >> 12) / 1000; /* what an id can say */
+
+	return age_of(s, (uint64_t)(r->due.ms < most ? r->due.ms : most) * 1000 << 12);
+}
+
 static bool act_release(struct scheduler *s, entry_index i, struct record *r)
 {
-	int64_t held_ms = age_of(s, (uint64_t)r->due.ms * 1000 << 12);
+	int64_t held = r->due.ms > 0 ? held_ms(s, r) : 0, wait = held < 0 && record_waits_for_date(r) ? -held : 0;
 
 	/* A file that could not be read has no recipients and stays. */
-	if (r->due.ms > 0 && held_ms > 0)
-		r->held_s += (uint32_t)(held_ms / 1000);
-	if (entry_get(s->entries, i)->place != ENTRY_HELD || record_pending_count(r) == 0 ||
-	    !set_state(s, r, RECORD_WAITING))
+	if (entry_get(s->entries, i)->place != ENTRY_HELD || record_pending_count(r) == 0)
+		return false;
+	r->state = RECORD_WAITING;
+	if (held > 0)
+		r->held_s += (uint32_t)(held / 1000);
+	if (journal_put(s->journal, r) != STORE_OK)
 		return false;
 	entry_get(s->entries, i)->place = ENTRY_LISTED;
-	entries_push(s->entries, i, clock_mono());
+	entries_push(s->entries, i, (struct mono){ clock_mono().ms + wait });
 	return true;
 }
 

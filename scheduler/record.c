@@ -259,6 +259,18 @@ unsigned record_pending_count(const struct record *r)
 	return count;
 }
 
+bool record_waits_for_date(const struct record *r)
+{
+	return r->attempts == 0 && r->outcome_count == 0 && r->due.ms > clock_wall().ms;
+}
+
+void record_hold(struct record *r)
+{
+	r->state = RECORD_HELD;
+	if (!record_waits_for_date(r))
+		r->due = clock_wall();
+}
+
 static void drop_unused_outcomes(struct record *r)
 {
 	uint8_t kept = 0;

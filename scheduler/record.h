@@ -81,6 +81,10 @@ bool record_peek(struct slice key, struct slice value, struct record *out, struc
 
 struct record_rcpt *record_find_rcpt(struct record *r, uint32_t index); /* NULL when it is not of this group */
 unsigned record_pending_count(const struct record *r);
+/* Its submitter set a date that is still to come. */
+bool record_waits_for_date(const struct record *r);
+/* Held from now on; `due` keeps the date, or says since when: held time is no age. */
+void record_hold(struct record *r);
 /* Adds an outcome (text cut to RECORD_TEXT_MAX) and returns 1 + its index; unused ones are dropped first. */
 uint8_t record_add_outcome(struct record *r, struct wall when, const char *server, struct slice relay, uint16_t code,
 			   struct slice dsn, struct slice text);

@@ -381,6 +381,24 @@ def test_send_after_is_no_age(mta, server):
     assert len(seen) == 2 and not mta.grep("status=bounced")
 
 
+def test_send_after_outlasts_what_operators_do(mta, server):
+    """Held, released, tried again now: not before its date."""
+    srv = server(answers())
+    mta.start(relay("out", srv))
+    mta.drop(b"X-Postern-Send-After: Fri, 02 Jan 2100 00:00:00 +0000\n" + letter(ident="later"))
+    wait_until(lambda: len(mta.queue()) == 1)
+    for turn in (("hold",), ("release",), ("retry",), ()):
+        if turn:
+            mta.postern(*turn, "--all", check=True)
+        else:
+            mta.restart()
+        mta.drop(letter())
+        mta.wait_log("status=sent", times=len(srv.messages) + 1)
+    wait_until(lambda: len(mta.queue()) == 1)
+    later, = mta.queue()
+    assert later["next_attempt"].startswith("2100-01-0") and later["attempts"] == 0
+
+
 # --- a broken domain among good ones
 
 def test_a_broken_domain_keeps_its_waits(mta, zone, server):
