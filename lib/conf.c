@@ -1,6 +1,7 @@
 /* conf.c - reading postern.conf: file, scan, libconfuse, values, rules; all mistakes in one go. */
 #include "lib/conf_private.h"
 #include "lib/conf_tree.h"
+#include "lib/fd.h"
 #include "lib/text.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -295,20 +296,10 @@ static char *slurp_fd(int fd, size_t *len, struct conf_report *r)
 		return NULL;
 	}
 	buf_init(&text, CONF_BYTES_MAX + 1);
-	for (;;) { /* pread: children share the offset of the snapshot's descriptor */
-		char *room = buf_reserve(&text, 65536);
-		ssize_t n = room ? pread(fd, room, 65536, (off_t)text.len) : 0;
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			conf_mistake_add(r, 0, NULL, "cannot be read: %s", strerror(errno));
-			buf_release(&text);
-			return NULL;
-		}
-		if (n == 0)
-			break;
-		text.len += (size_t)n;
+	if (!fd_read_all(fd, &text)) {
+		conf_mistake_add(r, 0, NULL, "cannot be read: %s", strerror(errno));
+		buf_release(&text);
+		return NULL;
 	}
 	*len = text.len;
 	return buf_detach(&text);

@@ -1,8 +1,8 @@
 /* https.c - see https.h. */
 #include "lib/https.h"
 #include "lib/conf.h"
+#include "lib/fd.h"
 #include <curl/curl.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <strings.h>
 #include <unistd.h>
@@ -22,18 +22,11 @@ struct https {
 static bool read_file(const char *path, struct buf *out)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	ssize_t got = -1;
+	bool is_read = fd >= 0 && fd_read_all(fd, out);
 
-	if (fd < 0)
-		return false;
-	do {
-		char *room = buf_reserve(out, 65536);
-
-		got = room ? read(fd, room, 65536) : -1;
-		out->len += got > 0 ? (size_t)got : 0;
-	} while (got > 0);
-	close(fd);
-	return got == 0 && out->len > 0;
+	if (fd >= 0)
+		close(fd);
+	return is_read && out->len > 0;
 }
 
 static bool load_authorities(struct https *h)

@@ -1,5 +1,6 @@
 /* snapshot.c - sealed memory files. */
 #include "master/snapshot.h"
+#include "lib/fd.h"
 #include "lib/secret.h"
 #include "master/pipes.h"
 #include <errno.h>
@@ -7,28 +8,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static int write_all(int fd, struct slice bytes)
-{
-	while (bytes.len > 0) {
-		ssize_t put = write(fd, bytes.ptr, bytes.len);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put <= 0)
-			return -1;
-		bytes.ptr += put;
-		bytes.len -= (size_t)put;
-	}
-	return 0;
-}
-
 int snapshot_create(const char *name, struct slice bytes)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING), saved;
 
 	if (fd < 0 || (fd = pipes_lift(fd)) < 0)
 		return -1;
-	if (write_all(fd, bytes) == 0 && lseek(fd, 0, SEEK_SET) == 0 &&
+	if (fd_write_all(fd, bytes) && lseek(fd, 0, SEEK_SET) == 0 &&
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
 		return fd;
 	saved = errno;

@@ -1,6 +1,7 @@
 /* bounce.c - who is told, and the report's way onto the disk. */
 #include "scheduler/bounce.h"
 #include "lib/address.h"
+#include "lib/fd.h"
 #include "lib/spool.h"
 #include "scheduler/bounce_report.h"
 #include <dirent.h>
@@ -131,22 +132,6 @@ static bool format_file(struct buf *out, const struct conf *conf, const struct b
 	return is_read;
 }
 
-static bool write_all(int fd, struct slice bytes)
-{
-	ssize_t n;
-
-	while (bytes.len > 0) {
-		n = write(fd, bytes.ptr, bytes.len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return false;
-		bytes.ptr += n;
-		bytes.len -= (size_t)n;
-	}
-	return true;
-}
-
 /* A durable file under its final name, by way of a temporary one; -1 with errno and nothing left behind. */
 static int write_file(int spool_fd, const char *path, const char *dir, mode_t mode, struct slice bytes)
 {
@@ -158,7 +143,7 @@ static int write_file(int spool_fd, const char *path, const char *dir, mode_t mo
 	fd = openat(spool_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -1;
-	if (!write_all(fd, bytes) || fchmod(fd, mode) < 0 || fsync(fd) < 0)
+	if (!fd_write_all(fd, bytes) || fchmod(fd, mode) < 0 || fsync(fd) < 0)
 		goto out;
 	if (renameat(spool_fd, temporary, spool_fd, path) < 0)
 		goto out;

@@ -1,30 +1,11 @@
 /* secrets.c - records INDEX NUL NAME NUL VALUE NUL. */
 #include "smtpout/secrets.h"
-#include "lib/buf.h"
+#include "lib/fd.h"
 #include "lib/text.h"
 #include <errno.h>
 #include <unistd.h>
 
-enum { SECRETS_MAX = 4 << 20, PIECE = 65536 };
-
-static bool read_all(int fd, struct buf *out)
-{
-	ssize_t got;
-
-	do {
-		char *room = buf_reserve(out, PIECE);
-
-		if (!room) {
-			errno = EFBIG;
-			return false;
-		}
-		got = pread(fd, room, PIECE, (off_t)out->len);
-		if (got < 0 && errno != EINTR)
-			return false;
-		out->len += got > 0 ? (size_t)got : 0;
-	} while (got != 0);
-	return true;
-}
+enum { SECRETS_MAX = 4 << 20 };
 
 /* Cuts the next NUL-ended text off the front of *rest. */
 static bool next_text(struct slice *rest, struct slice *out)
@@ -61,7 +42,7 @@ bool secrets_read(int fd, secrets_cb fn, void *arg)
 	int saved;
 
 	buf_init(&bytes, SECRETS_MAX);
-	is_right = read_all(fd, &bytes) && (bytes.len == 0 || take_records(buf_slice(&bytes), fn, arg));
+	is_right = fd_read_all(fd, &bytes) && (bytes.len == 0 || take_records(buf_slice(&bytes), fn, arg));
 	saved = errno;
 	if (bytes.ptr)
 		explicit_bzero(bytes.ptr, bytes.cap);

@@ -9,6 +9,7 @@
  * it has answered, whatever the answer is; 64 by hand; 71 when it cannot work here Limits:        the question's
  * deadline for DNS, connection and answer together; 64 KiB of answer
  */
+#include "lib/fd.h"
 #include "lib/helper.h"
 #include "lib/https.h"
 #include "lib/idn.h"
@@ -20,7 +21,6 @@
 #include "lib/text.h"
 #include "resolver/host.h"
 #include "tools/search.h"
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -266,22 +266,6 @@ static void ask(struct token *t)
 	buf_release(&body);
 }
 
-static int answer(struct token *t)
-{
-	struct slice rest = buf_slice(&t->answer);
-
-	while (rest.len > 0) {
-		ssize_t put = write(STDOUT_FILENO, rest.ptr, rest.len);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put <= 0)
-			return EXIT_STATUS_OS;
-		rest = (struct slice){ rest.ptr + put, rest.len - (size_t)put };
-	}
-	return 0;
-}
-
 NORETURN static void explain(int status)
 {
 	fprintf(status == 0 ? stdout : stderr, "token is a part of Postern %s and is started by it, never by hand.\n",
@@ -334,7 +318,7 @@ int main(int argc, char **argv)
 		else
 			ask(&t);
 	}
-	status = answer(&t);
+	status = fd_write_all(STDOUT_FILENO, buf_slice(&t.answer)) ? 0 : EXIT_STATUS_OS;
 	dns_free(&t.dns);
 	https_free(&t.https);
 	host_file_free(&t.host_file);
