@@ -39,17 +39,14 @@ void body_stuff(struct body *b, struct slice in, struct buf *out)
 	if (b->is_line_start && at[0] == '.')
 		buf_put_char(out, '.');
 	/* Every LF begins a line here, also one without CR that the spool should not hold: some servers think so. */
-	while (at < end) {
-		const char *dot = memmem(at, (size_t)(end - at), "\n.", 2);
-
-		if (!dot) {
-			buf_put(out, at, (size_t)(end - at));
-			break;
-		}
-		buf_put(out, at, (size_t)(dot + 1 - at));
+	for (const char *dot = at; (dot = memchr(dot, '.', (size_t)(end - dot))); dot++) {
+		if (dot == in.ptr || dot[-1] != '\n')
+			continue;
+		buf_put(out, at, (size_t)(dot - at));
 		buf_put_char(out, '.');
-		at = dot + 1;
+		at = dot;
 	}
+	buf_put(out, at, (size_t)(end - at));
 	b->is_line_start = end[-1] == '\n';
 	b->last[0] = in.len > 1 ? end[-2] : b->last[1];
 	b->last[1] = end[-1];
