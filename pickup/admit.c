@@ -279,8 +279,11 @@ static void log_accepted(const struct admit_item *item)
 	log_message(id, "pickup", text, fields);
 }
 
-static int sync_folders(struct admit *a)
+/* What left drop/ before the whole file system was synced needs no sync of its own. */
+static int sync_folders(struct admit *a, bool was_all_synced)
 {
+	if (was_all_synced)
+		return spool_sync_dir(a->spool_fd, "incoming");
 	if (a->rejected > 0 && spool_sync_dir(a->spool_fd, "rejected") < 0)
 		return -1;
 	return spool_sync_dir(a->spool_fd, "incoming") < 0 || spool_sync_dir(a->spool_fd, "drop") < 0 ? -1 : 0;
@@ -303,6 +306,7 @@ static void announce_items(struct admit *a)
 static enum admit_result finish(struct admit *a)
 {
 	enum admit_result result = ADMIT_OK;
+	bool is_all_synced = a->item_count >= ADMIT_SYNCFS_MIN;
 	unsigned kept = 0;
 	int rc, saved;
 
@@ -327,7 +331,7 @@ static enum admit_result finish(struct admit *a)
 		result = ADMIT_PAUSE;
 	}
 	a->item_count = kept;
-	if ((kept > 0 || a->rejected > 0) && sync_folders(a) < 0) {
+	if ((kept > 0 || a->rejected > 0) && sync_folders(a, is_all_synced && result == ADMIT_OK) < 0) {
 		log_error("cannot sync the spool's folders: %s", strerror(errno));
 		return ADMIT_FATAL;
 	}
@@ -376,13 +380,14 @@ static bool has_room(struct admit *a, uint64_t *left)
 enum admit_result admit_batch(struct admit *a, unsigned max)
 {
 	enum admit_result result = ADMIT_OK, finished;
+	uint64_t left, taken = 0;
 	struct scan_file *file;
-	uint64_t left;
 
 	if (!has_room(a, &left))
 		return ADMIT_PAUSE;
 	crumb_watch();
-	for (unsigned i = 0; i < max && result == ADMIT_OK && (file = scan_take(a->scan)); i++) {
+	for (unsigned i = 0; i < max && taken < ADMIT_BATCH_BYTES && result == ADMIT_OK && (file = scan_take(a->scan));
+	     i++) {
 		uint64_t size = (uint64_t)scan_file_stat(file)->st_size;
 
 		if (size > left && size <= a->conf->message_size_limit_bytes) {
@@ -392,6 +397,7 @@ enum admit_result admit_batch(struct admit *a, unsigned max)
 			break;
 		}
 		left -= size < left ? size : left;
+		taken += size;
 		a->last_id = spool_id_next(a->last_id, SPOOL_BY_PICKUP);
 		result = add_item(a, (struct admit_item){ .id = a->last_id, .file = file, .fd = -1 });
 		if (i % CATCH_UP_FILES == 0)

@@ -2,7 +2,7 @@
  * admit.h - from drop/NAME to a message that is on stable storage: states S0 to S2 of lib/spool.h, in batches.
  *
  * claim (rename to incoming/ID) - convert (incoming/ID.new) - sync all of the batch at once - rename over incoming/ID -
- * sync both folders - log - announce. Dying anywhere leaves each message exactly once: still in drop/, or raw or
+ * sync the folders - log - announce. Dying anywhere leaves each message exactly once: still in drop/, or raw or
  * complete in incoming/. What fails on our side (disk full, no descriptors) goes back to drop/, and intake pauses.
  */
 #ifndef PICKUP_ADMIT_H
@@ -13,7 +13,8 @@
 #include "pickup/convert.h"
 #include "pickup/scan.h"
 
-enum { ADMIT_BATCH_MAX = 100, ADMIT_SYNCFS_MIN = 8 };
+/* A batch ends when it has so many files or, whatever comes next, so many bytes. */
+enum { ADMIT_BATCH_MAX = 256, ADMIT_BATCH_BYTES = 16 << 20, ADMIT_SYNCFS_MIN = 8 };
 
 enum admit_result {
 	ADMIT_OK,

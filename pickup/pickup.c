@@ -6,7 +6,7 @@
  * Messages    out: ADMIT (again to each new scheduler until answered); in: INTAKE_OPEN, ADMITTED.
  * Signals     SIGTERM: ends at once; a batch is never half done between two turns of the loop. SIGIO is ignored.
  * Exits       0 asked to; 75 a folder could not be synced (started again, looks at what is there).
- * Blocks      in fsync and syncfs, and while it converts a batch of at most ADMIT_BATCH_MAX files.
+ * Blocks      in fsync and syncfs, and while it converts a batch: at most ADMIT_BATCH_MAX files, ADMIT_BATCH_BYTES.
  * Bounds      files known SCAN_FILES_MAX, batch ADMIT_BATCH_MAX, unanswered ids ANNOUNCE_MAX, header HEADER_BYTES_MAX;
  *             bodies are streamed by CONVERT_CHUNK_BYTES.
  */

@@ -143,16 +143,18 @@ def test_re05_failed_sync_of_files_writes_them_anew(failing, count):
     assert failing.server.count() == count
 
 
-def test_re05_failed_sync_of_a_folder_starts_again(failing):
+@pytest.mark.parametrize("count", [1, 20], ids=["fsync", "syncfs"])
+def test_re05_failed_sync_of_a_folder_starts_again(failing, count):
     """What is on disk is not known, so pickup ends, looks again, and announces nothing before a sync succeeded."""
     failing.faults.on(FOLDER_SYNC)
-    failing.drop(letter("one"))
+    for i in range(count):
+        failing.drop(letter(f"m{i}"))
     failing.wait_log(r"cannot sync the spool's folders: Input/output error", times=2)
     assert failing.server.count() == 0
     failing.faults.off(FOLDER_SYNC)
-    failing.server.wait(1, timeout=60)
+    assert ids(failing.server.wait(count, timeout=60)) == sorted(f"<m{i}@t>" for i in range(count))
     failing.wait_empty()
-    assert failing.server.count() == 1
+    assert failing.server.count() == count
 
 
 def test_re06_read_only_disk(failing):
@@ -183,6 +185,21 @@ def test_re06_read_only_when_it_was_claimed_already(failing):
     assert ids(failing.server.wait(2)) == ["<before@t>", "<one@t>"]
     failing.wait_empty()
     assert not leftovers(failing) and failing.server.count() == 2
+
+
+# --- batches
+
+def test_large_message_ends_its_batch(failing):
+    """What comes behind it is not claimed before it is on disk: a batch is bounded in bytes, not in files alone."""
+    failing.faults.on(STALL)
+    failing.kill("pickup", signal.SIGSTOP)
+    failing.drop(letter("large", ("x" * 77 + "\n") * 220_000), name="large")
+    failing.drop(letter("small"), name="small")
+    failing.kill("pickup", signal.SIGCONT)
+    wait_until(lambda: failing.faults.stalled, what="a sync")
+    assert not is_in_drop(failing, "large") and is_in_drop(failing, "small")
+    failing.faults.off(STALL)
+    assert ids(failing.server.wait(2)) == ["<large@t>", "<small@t>"]
 
 
 # --- a message that never ends
