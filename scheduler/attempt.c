@@ -117,9 +117,8 @@ static void fail_pending(struct scheduler *s, struct job *job, const struct fail
 {
 	struct record *r = job->record;
 	uint8_t outcome = record_add_outcome(r, clock_wall(), f->server, f->relay, f->code, f->dsn, f->text);
-	bool has_next = !job->is_unknown && attempt_has_next_server(s, job);
-	bool is_bounce = f->verdict == VERDICT_PERMANENT && (f->is_final || !has_next);
-	enum disposition d = has_next && !f->is_final ? DISPOSITION_PASSED_ON : DISPOSITION_DEFERRED;
+	bool has_next = !job->is_unknown && attempt_has_next_server(s, job) && !f->is_final;
+	unsigned bounced = 0;
 
 	for (unsigned i = 0; i < r->rcpt_count; i++) {
 		struct record_rcpt *rcpt = &r->rcpt[i];
@@ -127,16 +126,22 @@ static void fail_pending(struct scheduler *s, struct job *job, const struct fail
 		if (rcpt->state != RCPT_PENDING)
 			continue;
 		rcpt->outcome = outcome;
-		if (f->verdict == VERDICT_TEMPORARY)
-			rcpt->is_temporary_seen = true;
+		rcpt->is_temporary_seen |= f->verdict == VERDICT_TEMPORARY || job->is_unknown;
+		if (!has_next && f->verdict == VERDICT_PERMANENT && (f->is_final || !rcpt->is_temporary_seen)) {
+			rcpt->state = RCPT_BOUNCED;
+			bounced++;
+		}
 	}
-	if (is_bounce)
-		d = DISPOSITION_BOUNCED;
-	event_failure(s, r, f, d, d == DISPOSITION_DEFERRED ? attempt_wait_ms(s, r, r->attempts + 1u) : 0);
-	s->total.deferred += d == DISPOSITION_DEFERRED ? record_pending_count(r) : 0;
-	s->total.bounced += d == DISPOSITION_BOUNCED ? record_pending_count(r) : 0;
-	if (is_bounce && f->is_final)
-		mark_pending(r, RCPT_BOUNCED, false);
+	s->total.bounced += bounced;
+	if (bounced > 0)
+		event_failure(s, r, f, outcome, DISPOSITION_BOUNCED, 0);
+	if (record_pending_count(r) == 0)
+		return;
+	s->total.deferred += has_next ? 0 : record_pending_count(r);
+	if (has_next)
+		event_failure(s, r, f, outcome, DISPOSITION_PASSED_ON, 0);
+	else
+		event_failure(s, r, f, outcome, DISPOSITION_DEFERRED, attempt_wait_ms(s, r, r->attempts + 1u));
 }
 
 void attempt_fail_job(struct scheduler *s, struct job *job, const struct failure *f)

@@ -194,19 +194,21 @@ static void tell(struct scheduler *s, const struct record *r, const struct outco
 	history_outcome(s->history, clock_wall(), r->id, &o);
 }
 
-static void tell_pending(struct scheduler *s, const struct record *r, const struct outcome_line *template)
+/* All recipients that are in this state now, by this outcome; 0: by whatever. */
+static void tell_all(struct scheduler *s, const struct record *r, const struct outcome_line *template,
+		     enum rcpt_state state, uint8_t outcome)
 {
 	struct outcome_line l = *template;
 
 	for (unsigned i = 0; i < r->rcpt_count; i++) {
 		l.address = r->rcpt[i].address;
-		if (r->rcpt[i].state == RCPT_PENDING)
+		if (r->rcpt[i].state == state && (outcome == 0 || r->rcpt[i].outcome == outcome))
 			tell(s, r, &l);
 	}
 }
 
-void event_failure(struct scheduler *s, const struct record *r, const struct failure *f, enum disposition d,
-		   uint64_t wait_ms)
+void event_failure(struct scheduler *s, const struct record *r, const struct failure *f, uint8_t outcome,
+		   enum disposition d, uint64_t wait_ms)
 {
 	char relay[321], dsn[17], id[SPOOL_ID_TEXT];
 	struct outcome_line l = {
@@ -227,7 +229,7 @@ void event_failure(struct scheduler *s, const struct record *r, const struct fai
 	}
 	snprintf(relay, sizeof(relay), "%.*s", (int)f->relay.len, f->relay.ptr);
 	snprintf(dsn, sizeof(dsn), "%.*s", (int)f->dsn.len, f->dsn.ptr);
-	tell_pending(s, r, &l);
+	tell_all(s, r, &l, d == DISPOSITION_BOUNCED ? RCPT_BOUNCED : RCPT_PENDING, outcome);
 }
 
 void event_suspended(struct scheduler *s, entry_index i, struct slice why)
@@ -240,7 +242,7 @@ void event_suspended(struct scheduler *s, entry_index i, struct slice why)
 
 	if (!r)
 		return;
-	tell_pending(s, r, &l);
+	tell_all(s, r, &l, RCPT_PENDING, 0);
 	record_free(&r);
 }
 

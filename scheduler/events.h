@@ -7,10 +7,10 @@ void event_arrived(struct scheduler *s, const struct queuefile *qf);
 /* A worker's report was judged; the worker itself writes the `to=` lines once it is acknowledged. */
 void event_attempt(struct scheduler *s, const struct record *r, const struct msg_report *m, enum disposition d,
 		   uint64_t wait_ms);
-/* A failure without a session, for every pending recipient: the `to=` lines are ours (none for DISPOSITION_PASSED_ON).
- */
-void event_failure(struct scheduler *s, const struct record *r, const struct failure *f, enum disposition d,
-		   uint64_t wait_ms);
+/* A failure without a session, for recipients with that outcome: those it bounced (DISPOSITION_BOUNCED), or those still
+ * pending. The `to=` lines are ours (none for DISPOSITION_PASSED_ON). */
+void event_failure(struct scheduler *s, const struct record *r, const struct failure *f, uint8_t outcome,
+		   enum disposition d, uint64_t wait_ms);
 /* It waits for a server that is known to be down; said once. */
 void event_suspended(struct scheduler *s, entry_index i, struct slice why);
 /* Every pending recipient's time is over: status=bounced, 4.4.7, with the last reply. */

@@ -92,7 +92,7 @@ static void session_down(struct session *s, const struct engine_outcome *why)
 /* Refused in the greeting, or the host is ourselves. */
 static bool is_for_good(const struct engine_outcome *why)
 {
-	return why->code >= 500 || (why->code == 0 && why->dsn[0] == '5');
+	return why->cause == FAILURE_GREETING && (why->code >= 500 || (why->code == 0 && why->dsn[0] == '5'));
 }
 
 /* Of several hosts' failures the last counts, but one for good never hides one that may pass. */

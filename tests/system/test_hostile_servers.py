@@ -88,6 +88,19 @@ def test_mail_bounces_when_every_mx_host_greets_so_and_nobody_else_may_carry_it(
         assert len(mta.grep(rf"dsn={dsn}, status=bounced")) == 1
 
 
+def test_hs29_mail_that_a_relay_may_take_later_is_not_said_to_bounce(mta, server, zone):
+    """The relay said later, then all MX hosts refuse in their greetings: it waits, and the log says just that."""
+    never, later = server(greets("554 5.7.1 no mail from you")), server(
+        lambda s: (s.say("220 hi"), s.serve(rcpt=lambda a: None if len(never.sessions) > 1 else "451 4.3.0 later")))
+    mta.start(RETRY + zone({"there.example A": [never.address]}) + relay(later) +
+              'server "direct" { method = direct port = 2525 tls = none deny-addresses = {} }\nservers = { "out", "direct" }\n')
+    mta.drop(letter())
+    line, = mta.wait_log("no mail from you.*status=|status=.*no mail from you")
+    assert "status=deferred" in line and " next=2" in line
+    assert len(mta.queue()) == 1 and mta.status()["servers"][0]["bounced"] == 0
+    mta.postern("delete", "--all", check=True)
+
+
 # --- HS43: what came whole is refused for now, though it is kept
 
 def test_hs43_waits_double_where_each_attempt_may_be_a_copy(mta, server):

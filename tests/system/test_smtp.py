@@ -287,6 +287,15 @@ def test_hs29_of_several_greetings_the_temporary_one_counts(smtpout, server):
     assert out.deliver(out.queue(BODY, ["b@there.example"]), hosts)[1]["code"] == 554
 
 
+def test_hs29_no_greeting_hides_that_another_host_may_do_better(smtpout, server):
+    """No TLS is no refusal of mail, whatever the code: it would have bounced."""
+    clear, never = server(lambda s: (s.say("220 hi"), s.serve(extensions=["STARTTLS"]))), server(lambda s: s.say("554 5.7.1 go away"))
+    out = smtpout('server "out" { method = direct port = 2525 tls = require deny-addresses = {} }\n')
+    for names in (["clear", "never"], ["never", "clear"]):
+        hosts = [(f"{name}.example", [{"clear": clear, "never": never}[name].address]) for name in names]
+        assert out.deliver(out.queue(BODY, ["b@there.example"]), hosts)[1]["cause"] == "tls"
+
+
 # --- silence and slowness
 
 def hang_at(point):
