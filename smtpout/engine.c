@@ -4,8 +4,8 @@
 #include "smtpout/engine_impl.h"
 #include <stdarg.h>
 
-/* A flight: RSET, MAIL with parameters, 100 RCPT of 320 bytes, DATA; and the next one behind the dot. */
-enum { ENGINE_OUT_MAX = 128 * 1024 };
+/* A flight: MAIL with parameters, 100 RCPT of 320 bytes with an ORCPT of 1000, DATA. */
+enum { ENGINE_OUT_MAX = 192 * 1024 };
 
 void engine_init(struct engine *e, const char *hostname, const char *peer, enum engine_tls tls)
 {

@@ -1,4 +1,5 @@
 /* The engine, by vectors: the server says, we must say, and what becomes of each recipient. No socket anywhere. */
+#include "lib/address.h"
 #include "lib/text.h"
 #include "smtpout/engine.h"
 #include <setjmp.h>
@@ -612,10 +613,38 @@ static void test_hundred_outcomes(void **state)
 	engine_release(&e);
 }
 
+/* IP05: as much as a queue file may hold for one transaction goes out in one flight. */
+static void test_largest_flight(void **state)
+{
+	static char address[ADDRESS_MAX + 1], xtext[1001];
+	static struct slice rcpt[ENGINE_RCPT_MAX];
+	static struct engine_rcpt_dsn dsn[ENGINE_RCPT_MAX];
+	struct engine e;
+	struct engine_mail m = { .rcpt = rcpt, .rcpt_count = ENGINE_RCPT_MAX, .rcpt_dsn = dsn, .size_bytes = 1 };
+
+	memset(address, 'a', sizeof(address) - 1);
+	memset(xtext, 'x', sizeof(xtext) - 1);
+	m.sender = slice_of(address);
+	m.envid = slice_of(xtext);
+	for (unsigned i = 0; i < ENGINE_RCPT_MAX; i++) {
+		rcpt[i] = slice_of(address);
+		dsn[i] = (struct engine_rcpt_dsn){ slice_of(xtext), 2 | 4 | 8 };
+	}
+	engine_init(&e, "me", "mx[::1]", ENGINE_TLS_NEVER);
+	engine_connected(&e, false);
+	engine_reply(&e, &(struct reply){ .code = 220, .text = slice_of("hi") });
+	engine_sent(&e);
+	engine_reply(&e, &(struct reply){ .code = 250, .text = slice_of("mx\nPIPELINING\nDSN\nSIZE") });
+	engine_take_mail(&e, &m);
+	assert_true(e.out.len > 100 * (sizeof(address) + sizeof(xtext)));
+	engine_release(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vectors),
+		cmocka_unit_test(test_largest_flight),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_hundred_outcomes),
 	};
