@@ -218,6 +218,10 @@ static void take_mx(struct mx_search *s, const struct wire_answer *a)
 		return;
 	}
 	choose_hosts(s, a);
+	if (a->count == 0) {
+		end_temporary(s, s->name, "malformed records");
+		return;
+	}
 	if (s->host_count == 0) {
 		end_negative(s, a->is_secure);
 		set_text(s, "no MX record of %.120s names a host", s->name);
@@ -328,6 +332,8 @@ static void judge_hosts(struct mx_search *s)
 	if (has_usable) {
 		s->status = RESOLVE_OK;
 		s->is_secure = is_secure;
+		if (has_failed) /* what is missing may be the best host, or its only address that works */
+			lower_ttl(s, MX_TTL_NEGATIVE_S);
 	} else if (has_failed) {
 		end_temporary(s, s->failed[0] ? s->failed : s->name, s->why);
 	} else if (has_denied) {

@@ -412,6 +412,42 @@ static void test_balance(void **state UNUSED)
 	free(a);
 }
 
+/* What is left serves for now; an hour of it would be an hour without the best host. */
+static void test_a_part_is_not_believed_for_long(void **state UNUSED)
+{
+	static const struct row PARTS[][6] = {
+		{ { "d.example", WIRE_TYPE_MX, "10 a.example", false },
+		  { "d.example", WIRE_TYPE_MX, "20 b.example", false },
+		  { "a.example", WIRE_TYPE_A, "!", false },
+		  { "b.example", WIRE_TYPE_A, "192.0.2.2", false } },
+		{ { "d.example", WIRE_TYPE_MX, "10 b.example", false },
+		  { "b.example", WIRE_TYPE_A, "192.0.2.2", false },
+		  { "b.example", WIRE_TYPE_AAAA, "!", false } },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(PARTS); i++) {
+		assert_int_equal(run(PARTS[i], NULL, RESOLVE_MX, "d.example"), RESOLVE_OK);
+		assert_string_equal(host_names(), "b.example");
+		assert_int_equal(search.ttl_s, MX_TTL_NEGATIVE_S);
+	}
+}
+
+/* None of the records could be read: who knows what they say. */
+static void test_malformed_records_are_no_answer(void **state UNUSED)
+{
+	struct wire_answer *a = calloc(1, sizeof(*a));
+
+	a->status = WIRE_RECORDS;
+	a->why = "";
+	a->dropped_count = 2;
+	mx_start(&search, RESOLVE_MX, "d.example", &LOOPBACK, 1, 0, 42);
+	assert_int_equal(mx_step(&search), MX_STEP_ASK);
+	assert_true(mx_answer(&search, 0, a));
+	assert_int_equal(mx_step(&search), MX_STEP_DONE);
+	assert_int_equal(search.status, RESOLVE_TEMPORARY);
+	free(a);
+}
+
 static void test_skipped_is_named(void **state UNUSED)
 {
 	static const struct row ZONE[] = {
@@ -436,6 +472,8 @@ int main(void)
 		cmocka_unit_test(test_many_hosts),
 		cmocka_unit_test(test_balance),
 		cmocka_unit_test(test_skipped_is_named),
+		cmocka_unit_test(test_a_part_is_not_believed_for_long),
+		cmocka_unit_test(test_malformed_records_are_no_answer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
