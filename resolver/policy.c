@@ -21,6 +21,23 @@ bool policy_is_wanted(const struct conf *conf, const struct conf_server *server,
 	return server->method == METHOD_DIRECT && level == TLS_OPPORTUNISTIC;
 }
 
+bool policy_read_id(const struct wire_answer *a, char id[STS_ID_MAX + 1])
+{
+	static const char BEGIN[] = "v=STSv1;";
+	unsigned found = 0;
+	bool is_right = false;
+
+	for (unsigned i = 0; i < a->count && a->status == WIRE_RECORDS; i++) {
+		struct slice text = { (const char *)a->data + a->record[i].data_at, a->record[i].data_len };
+
+		if (text.len < strlen(BEGIN) || memcmp(text.ptr, BEGIN, strlen("v=STSv1")) != 0)
+			continue;
+		found++;
+		is_right = sts_read_record(text, id);
+	}
+	return found == 1 && is_right;
+}
+
 bool policy_apply(const struct sts_policy *p, struct hosts *hosts)
 {
 	unsigned kept = 0;

@@ -1,6 +1,7 @@
 /* policy_cache.c - see policy_cache.h. */
 #include "resolver/policy_cache.h"
 #include "lib/text.h"
+#include "resolver/policy.h"
 #include <sys/queue.h>
 
 enum { BUCKETS = 1024, TTL_SOON_S = 30 };
@@ -118,24 +119,6 @@ static void on_over(void *arg)
 	fn(fn_arg);
 }
 
-/* The id, when there is exactly one record of this kind (RFC 8461 3.1). */
-static bool read_answer(const struct wire_answer *a, char id[STS_ID_MAX + 1])
-{
-	static const char BEGIN[] = "v=STSv1;";
-	unsigned found = 0;
-	bool is_right = false;
-
-	for (unsigned i = 0; i < a->count; i++) {
-		struct slice text = { (const char *)a->data + a->record[i].data_at, a->record[i].data_len };
-
-		if (text.len < strlen(BEGIN) || memcmp(text.ptr, BEGIN, strlen("v=STSv1")) != 0)
-			continue;
-		found++;
-		is_right = sts_read_record(text, id);
-	}
-	return found == 1 && is_right;
-}
-
 /* Has it fetched if that may bring news; true: one is under way. A policy is renewed when half of its life is over. */
 static bool fetch_if_needed(struct policy_cache *c, struct policy_entry *e, const char *id)
 {
@@ -165,7 +148,7 @@ static void on_answer(void *arg, const struct wire_answer *answer)
 	char id[STS_ID_MAX + 1];
 
 	k->query = NULL;
-	if (answer->status == WIRE_RECORDS && read_answer(answer, id))
+	if (policy_read_id(answer, id))
 		e = find_or_add(c, slice_of(k->domain));
 	if (!e || !fetch_if_needed(c, e, id) || read_entry(e, &policy)) {
 		on_over(k);

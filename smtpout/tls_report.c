@@ -83,6 +83,9 @@ void tls_report_trust(const struct tls_conn *c, struct tls_policy *judge, struct
 	case TLS_NEED_VERIFIED:
 		buf_printf(out, "a known authority vouches for it, and the name %s is in it", c->host);
 		return;
+	case TLS_NEED_STS:
+		buf_printf(out, "a known authority vouches for it, and the name %s is in it (MTA-STS)", c->host);
+		return;
 	case TLS_NEED_PINNED:
 		buf_put_str(out, "it has one of the tls-fingerprints");
 		return;

@@ -27,18 +27,25 @@ void broker_close(struct broker *b)
 	explicit_bzero(b->secret, sizeof(b->secret));
 }
 
-static void ask(const struct broker *b, const struct helper_start *how, struct oauth_answer *out)
+bool broker_run(const struct conf *conf, struct slice question, int fd, uint64_t wait_ms, struct buf *answer,
+		char **why)
 {
-	struct buf answer;
+	const struct passwd *user = geteuid() == 0 ? getpwnam(conf->smtp_user) : NULL;
+	struct helper_start how = { .path = sibling_find("token"),
+				    .uid = user ? user->pw_uid : (uid_t)-1,
+				    .gid = user ? user->pw_gid : (gid_t)-1,
+				    .fd = fd,
+				    .question = question };
 
-	buf_init(&answer, OAUTH_RECORDS_MAX);
-	if (helper_ask(how, oauth_deadline_ms(b->server) + LATE_MS, &answer))
-		oauth_read_answer(out, buf_slice(&answer));
-	else
-		*out = (struct oauth_answer){ .text = xasprintf("%s: %s", how->path, strerror(errno)) };
-	if (answer.ptr)
-		explicit_bzero(answer.ptr, answer.cap);
-	buf_release(&answer);
+	*why = NULL;
+	if (!how.path)
+		*why = xstrdup("the program token is not beside this one");
+	else if (geteuid() == 0 && !user)
+		*why = xasprintf("there is no user %s", conf->smtp_user);
+	else if (!helper_ask(&how, wait_ms + LATE_MS, answer))
+		*why = xasprintf("%s: %s", how.path, strerror(errno));
+	free((char *)how.path);
+	return !*why;
 }
 
 void broker_ask(const struct broker *b, enum oauth_kind kind, const char *token, int fd, struct oauth_answer *out)
@@ -48,28 +55,22 @@ void broker_ask(const struct broker *b, enum oauth_kind kind, const char *token,
 					    .server = b->server,
 					    .client_secret = b->secret[0] ? b->secret : NULL,
 					    .token = token };
-	const struct passwd *user = geteuid() == 0 ? getpwnam(b->conf->smtp_user) : NULL;
-	char *path = sibling_find("token");
-	struct buf text;
+	struct buf text, answer;
+	char *why;
 
 	buf_init(&text, HELPER_QUESTION_MAX);
+	buf_init(&answer, OAUTH_RECORDS_MAX);
 	oauth_put_request(&text, &question);
-	if (!path)
-		*out = (struct oauth_answer){ .text = xstrdup("the program token is not beside this one") };
-	else if (geteuid() == 0 && !user)
-		*out = (struct oauth_answer){ .text = xasprintf("there is no user %s", b->conf->smtp_user) };
+	if (broker_run(b->conf, buf_slice(&text), fd, oauth_deadline_ms(b->server), &answer, &why))
+		oauth_read_answer(out, buf_slice(&answer));
 	else
-		ask(b,
-		    &(struct helper_start){ .path = path,
-					    .uid = user ? user->pw_uid : (uid_t)-1,
-					    .gid = user ? user->pw_gid : (gid_t)-1,
-					    .fd = fd,
-					    .question = buf_slice(&text) },
-		    out);
+		*out = (struct oauth_answer){ .text = why };
+	if (answer.ptr)
+		explicit_bzero(answer.ptr, answer.cap);
 	if (text.ptr)
 		explicit_bzero(text.ptr, text.cap);
+	buf_release(&answer);
 	buf_release(&text);
-	free(path);
 }
 
 bool broker_open_refresh(struct broker *b, struct refresh *r, bool may_be_new)

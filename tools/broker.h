@@ -12,6 +12,12 @@ struct broker {
 	bool is_forbidden;       /* ... and it was a file that the caller may not use */
 };
 
+/*
+ * One question to the program `token`, as smtp-user when root asks. False: *why, for the caller to free; else what it
+ * answered, which is for the caller to judge.
+ */
+bool broker_run(const struct conf *conf, struct slice question, int fd, uint64_t wait_ms, struct buf *answer,
+		char **why) MUST_CHECK;
 /* Reads the client's secret. False: `why`. To be wiped with broker_close(). */
 bool broker_open(struct broker *b, const struct conf *conf, const struct conf_server *server) MUST_CHECK;
 void broker_close(struct broker *b);

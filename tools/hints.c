@@ -8,6 +8,7 @@ enum {
 	IS_CLEAR = 4,  /* no TLS */
 	HAS_LOGIN = 8, /* a username is configured */
 	NO_LOGIN = 16,
+	IS_BOUND = 32, /* by an MTA-STS policy */
 };
 
 /* 0 and NULL fit everything. */
@@ -71,6 +72,13 @@ static const struct hint HINTS[] = {
 	{ AT(POP), FAILURE_TLS, .advice = "see option tls in pop-before-smtp, and tls-ca-file for its certificate" },
 	{ AT(POP), .advice = "check host and port in pop-before-smtp (110, or 995 for TLS from the first byte)" },
 	/* --- TLS */
+	{ AT(TLS), FAILURE_TLS, .words = "names none of its mx hosts", .needs = IS_BOUND,
+	  .advice = "only the owner of %d can repair that; until then its mail waits, or goes without that policy by "
+		    "destination \"%d\" { tls = require }" },
+	{ AT(TLS), FAILURE_TLS, .needs = IS_BOUND,
+	  .advice = "the MTA-STS policy of %d demands TLS with a certificate for %h by a known authority: only whoever "
+		    "runs it can repair that; until then mail waits, or goes without that policy by destination "
+		    "\"%d\" { tls = require }" },
 	{ AT(TLS), .words = " is for ", .needs = IS_RELAY,
 	  .advice = "the certificate is for %n: set host to that name, or tls-fingerprints to this one certificate" },
 	{ AT(TLS), .words = " is for ",
@@ -223,7 +231,7 @@ static bool has_needs(unsigned needs, const struct hint_facts *f)
 {
 	return !((needs & IS_DIRECT && !f->is_direct) || (needs & IS_RELAY && f->is_direct) ||
 		 (needs & IS_CLEAR && f->is_secure) || (needs & HAS_LOGIN && !f->has_login) ||
-		 (needs & NO_LOGIN && f->has_login));
+		 (needs & NO_LOGIN && f->has_login) || (needs & IS_BOUND && !f->is_bound));
 }
 
 static bool has_code(const struct hint *h, unsigned code)

@@ -29,6 +29,7 @@ struct hint_facts {
 	const char *host, *sender, *domain, *preset;
 	unsigned port;
 	bool is_direct, is_secure, has_login;
+	bool is_bound; /* by an MTA-STS policy */
 };
 
 /* Appends the sentence. There is one for every failure. */

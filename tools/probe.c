@@ -25,6 +25,7 @@ void probe_fail(struct probe *p, const struct probe_end *why, const char *row, i
 		.is_direct = p->server->method == METHOD_DIRECT,
 		.is_secure = is_secure,
 		.has_login = p->server->username != NULL,
+		.is_bound = p->is_bound,
 	};
 	struct buf advice;
 
@@ -55,4 +56,5 @@ void probe_release(struct probe *p)
 	free(p->sender);
 	free(p->rcpt);
 	free(p->end.words);
+	free(p->sts_trouble);
 }

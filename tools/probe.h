@@ -2,6 +2,7 @@
 #ifndef TOOLS_PROBE_H
 #define TOOLS_PROBE_H
 #include "lib/hosts.h"
+#include "lib/sts.h"
 #include "resolver/dns.h"
 #include "resolver/host.h"
 #include "smtpout/sasl.h"
@@ -41,6 +42,10 @@ struct probe {
 	int letter_fd; /* the message to send; -1: there is none */
 	uint64_t letter_bytes;
 	struct hosts hosts;
+	struct sts_policy sts;  /* of the recipient's domain; has_sts */
+	bool has_sts, is_bound; /* bound: the host in hand has to prove itself because of it */
+	char *sts_trouble;      /* why it cannot be had; NULL: it can, or there is none. Owned */
+	int64_t sts_took_ms;
 	struct probe_end end; /* of the last failure that decides; of several hosts one that may pass counts more */
 };
 
@@ -80,6 +85,11 @@ int probe_enter_jail(struct probe *p) MUST_CHECK;
 
 /* probe_smtp.c: SMTP with one host, by smtpout's engine. False: noted; another host may do better where `may_go_on`. */
 bool probe_smtp(struct probe *p, const struct host *host, bool *may_go_on) MUST_CHECK;
+
+/* probe_policy.c: the MTA-STS policy of the recipient's domain; before the jail. */
+void probe_fetch_policy(struct probe *p);
+/* Tells of it and takes out of p->hosts what it takes from mail. False: nothing is left; noted. */
+bool probe_heed_policy(struct probe *p) MUST_CHECK;
 
 /* probe_pop.c: POP before SMTP. False: noted. */
 bool probe_pop(struct probe *p) MUST_CHECK;

@@ -213,8 +213,10 @@ int probe_open(struct probe *p)
 		status = open_dns(p);
 	if (status == 0)
 		status = open_letter(p);
-	if (status == 0)
+	if (status == 0) {
 		open_judge(p);
+		probe_fetch_policy(p);
+	}
 	return status;
 }
 

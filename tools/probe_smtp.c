@@ -351,6 +351,7 @@ bool probe_smtp(struct probe *p, const struct host *host, bool *may_go_on)
 {
 	bool wants_clear = false, is_done;
 
+	p->is_bound = tls_need_at(p->server, p->tls, host) == TLS_NEED_STS;
 	if (tls_need_at(p->server, p->tls, host) == TLS_NEED_DENIED) {
 		struct probe_end why = { HINT_TLS, FAILURE_TLS, 0, "", NULL };
 

@@ -93,3 +93,31 @@ bool search_run(struct loop *loop, struct dns *dns, struct mx_search *mx, uint64
 	loop_timer_free(&s.deadline);
 	return s.is_found;
 }
+
+/* --- one question --- */
+
+struct lone {
+	struct loop *loop;
+	struct wire_answer *answer;
+	struct dns_query *query;
+	bool is_over;
+};
+
+static void on_lone_answer(void *arg, const struct wire_answer *answer)
+{
+	struct lone *l = arg;
+
+	l->query = NULL;
+	*l->answer = *answer;
+	l->is_over = true;
+	loop_stop(l->loop);
+}
+
+void search_ask(struct loop *loop, struct dns *dns, const char *name, uint16_t type, struct wire_answer *answer)
+{
+	struct lone l = { .loop = loop, .answer = answer };
+
+	l.query = dns_ask(dns, name, type, false, on_lone_answer, &l);
+	while (!l.is_over) /* dns.timeout ends it */
+		loop_run(loop);
+}

@@ -8,4 +8,6 @@
 uint64_t search_seed(void);
 /* `mx` was started. True: its status is set. False after deadline_ms (0: there is none). */
 bool search_run(struct loop *loop, struct dns *dns, struct mx_search *mx, uint64_t deadline_ms) MUST_CHECK;
+/* One question, waited for as long as dns.timeout says; *answer is filled whatever becomes of it. */
+void search_ask(struct loop *loop, struct dns *dns, const char *name, uint16_t type, struct wire_answer *answer);
 #endif

@@ -5,7 +5,8 @@
  *            change when one fails. A program of its own, so that `postern` needs neither OpenSSL nor libunbound.
  * Runs as    whoever calls it, who must be able to read the configuration and its secrets; root becomes smtp-user.
  *            Before the first byte from outside is read it goes into the same jail as smtpout, without a chroot.
- *            Where there is oauth2 {}, the program `token` fetches an access token before that.
+ *            Where there is oauth2 {}, the program `token` fetches an access token before that; with direct delivery
+ *            the MTA-STS policy of the recipient's domain.
  * Reads      the configuration, password files, certificates, resolv.conf, hosts. Writes nothing but stdout and stderr.
  *            The service need not run, and hears nothing of it: no limit is charged, no state changes.
  * Exits      0 the message was taken (--dry-run: would be); 64 usage; 65 refused for good; 69 unavailable; 75 not now;
@@ -215,6 +216,8 @@ static bool try_hosts(struct probe *p)
 	if (!probe_find_hosts(p, p->server, &p->hosts))
 		return false;
 	apply_destination(p);
+	if (!probe_heed_policy(p))
+		return false;
 	for (unsigned i = 0; i < p->hosts.count && may_go_on && !is_done; i++)
 		is_done = probe_smtp(p, &p->hosts.host[i], &may_go_on);
 	return is_done;

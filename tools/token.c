@@ -20,6 +20,7 @@
 #include "lib/sts.h"
 #include "lib/text.h"
 #include "resolver/host.h"
+#include "resolver/policy.h"
 #include "tools/search.h"
 #include <fcntl.h>
 #include <getopt.h>
@@ -209,6 +210,24 @@ static void keep_refresh_token(struct buf *answer)
 	}
 }
 
+/* Whoever asks need not know whether there is a policy: the id stands in DNS. False: there is none, or nobody knows. */
+static bool find_policy_id(struct token *t)
+{
+	static struct wire_answer answer; /* some 40 KiB */
+	char name[WIRE_NAME_SIZE + sizeof("_mta-sts.")];
+
+	snprintf(name, sizeof(name), "_mta-sts.%s", t->policy.domain);
+	answer.status = WIRE_NXDOMAIN; /* no such name can exist */
+	if (strlen(name) <= 253)
+		search_ask(t->loop, t->dns, name, WIRE_TYPE_TXT, &answer);
+	if (answer.status == WIRE_FAILED)
+		return give_up(t, answer.why);
+	if (policy_read_id(&answer, t->policy.id))
+		return true;
+	oauth_put_record(&t->answer, "no-policy", slice_of(""));
+	return false;
+}
+
 static void take_policy(struct token *t, unsigned status, struct slice file)
 {
 	struct buf line;
@@ -250,7 +269,7 @@ static void ask(struct token *t)
 	char *why = NULL;
 
 	buf_init(&body, ANSWER_MAX);
-	if (!find_host(t))
+	if ((!t->form && !t->policy.id[0] && !find_policy_id(t)) || !find_host(t))
 		return;
 	spent = (uint64_t)clock_mono().ms - t->began_ms;
 	if (t->form)

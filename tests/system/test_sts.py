@@ -1,5 +1,6 @@
 """MTA-STS (RFC 8461): policies fetched over HTTPS, kept, and heeded by direct delivery. Cases TL13, TL14."""
 import http.server
+import json
 import ssl
 import threading
 
@@ -110,6 +111,15 @@ class World:
         self.dns = FakeDns(self.zone, ttl=1)
         self.mta.env["SSL_CERT_FILE"] = str(self.pki.ca[0])
         self.mta.start(dns_section(self.dns, self.mta.dir) + DIRECT + more)
+
+    def test(self, more="", domain="there.example"):
+        """postern test: (exit status, rows); the service does not run."""
+        self.dns = FakeDns(self.zone, ttl=1)
+        self.mta.env["SSL_CERT_FILE"] = str(self.pki.ca[0])
+        self.mta.configure(dns_section(self.dns, self.mta.dir) + DIRECT + more)
+        done = self.mta.postern("test", "direct", "--from", "a@here.example", "--to", f"b@{domain}", "--json")
+        assert not done.stderr, done.stderr
+        return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
     def send(self, domain="there.example", ident="1"):
         self.mta.drop(f"From: a@here.example\nTo: b@{domain}\nMessage-ID: <{ident}@{domain}>\n\nx\n")
@@ -231,3 +241,58 @@ def test_kept_until_it_is_over(world):
     world.mta.restart()
     world.send(ident="5")
     mx.wait(1)
+
+
+# --- postern test sees what mail will see
+
+def texts(rows, step, result="ok"):
+    return [row["text"] for row in rows if row["step"] == step and row["result"] == result]
+
+
+def test_a_test_heeds_the_policy(world):
+    stray, mx = world.mail_host(world.pki.good, "stray.example"), world.mail_host(world.pki.good)
+    world.domain(text=policy("*.there.example"), hosts=["stray.example", "mx.there.example"])
+    status, rows = world.test()
+    assert status == 0 and mx.secure == [True] and not stray.sessions
+    assert texts(rows, "MTA-STS") == ["policy of there.example: mode enforce, hosts *.there.example, for 86400 s"]
+    assert "stray.example" in texts(rows, "MTA-STS", "advice")[0]
+    assert "a known authority vouches for it, and the name mx.there.example is in it (MTA-STS)" in texts(rows, "certificate")
+
+
+@pytest.mark.parametrize("cert, words", [("other", "is for other.example; expected mx.there.example"), (None, "TLS is required, but was not offered")])
+def test_a_test_fails_where_mail_would_wait(world, cert, words):
+    mx = world.mail_host(cert and getattr(world.pki, cert))
+    world.domain(text=policy())
+    status, rows = world.test()
+    assert status == 69 and not mx.messages and any(words in row["text"] for row in rows if row["result"] == "failed")
+    assert any("MTA-STS policy" in row["text"] for row in rows if row["result"] == "advice" and row["step"] != "MTA-STS"), rows
+
+
+def test_a_test_of_a_domain_whose_policy_names_no_host(world):
+    mx = world.mail_host(world.pki.good)
+    world.domain(text=policy("mx.elsewhere.example"))
+    status, rows = world.test()
+    assert status == 69 and not mx.sessions
+    assert texts(rows, "MTA-STS", "failed") == ["the MTA-STS policy of there.example names none of its MX hosts"]
+
+
+@pytest.mark.parametrize("text, word", [(policy("mx.elsewhere.example", mode="testing"), "mode testing"), ("garbage", "cannot be fetched"),
+                                        (None, "cannot be fetched")], ids=["testing", "garbage", "dead"])
+def test_a_test_of_a_domain_whose_policy_does_not_bind(world, text, word):
+    mx = world.mail_host(None)
+    world.domain(text=text, address=None if text else free_address())
+    status, rows = world.test()
+    assert status == 0 and len(mx.messages) == 1
+    assert any(word in row["text"] for row in rows if row["step"] == "MTA-STS"), rows
+
+
+@pytest.mark.parametrize("more, record", [('destination "there.example" { tls = none }\n', "v=STSv1; id=1;"), ("", "v=spf1 -all")],
+                         ids=["told-otherwise", "no-record"])
+def test_a_test_where_no_policy_counts(world, more, record):
+    """Without a record nobody asks the policy host."""
+    mx = world.mail_host(None)
+    world.domain(text=policy("mx.elsewhere.example"))
+    world.zone["_mta-sts.there.example TXT"] = [f'"{record}"']
+    status, rows = world.test(more)
+    assert status == 0 and len(mx.messages) == 1 and not texts(rows, "MTA-STS")
+    assert more or not world.host.asked

@@ -25,6 +25,20 @@ static const struct row {
 	const char *want; /* occurs in the sentence */
 	int status;
 } ROWS[] = {
+	{ { .step = HINT_TLS,
+	    .cause = FAILURE_TLS,
+	    .words = "certificate of mx is for other.example; expected mx",
+	    .is_direct = true,
+	    .is_bound = true },
+	  "the MTA-STS policy of there.example demands",
+	  69 },
+	{ { .step = HINT_TLS,
+	    .cause = FAILURE_TLS,
+	    .words = "the MTA-STS policy of d names none of its MX hosts",
+	    .is_direct = true,
+	    .is_bound = true },
+	  "until then its mail waits",
+	  69 },
 	{ { .step = HINT_DNS,
 	    .cause = FAILURE_DNS,
 	    .code = 550,
