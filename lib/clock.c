@@ -1,5 +1,7 @@
 /* clock.c - the two clocks and their written forms. */
 #include "lib/clock.h"
+#include <fcntl.h>
+#include <unistd.h>
 
 static const char DAYS[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
 static const char MONTHS[12][4] = {
@@ -34,6 +36,21 @@ uint64_t clock_wall_us(void)
 	struct timespec ts = clock_read(CLOCK_REALTIME);
 
 	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
+}
+
+const char *clock_boot_id(void)
+{
+	static char id[40];
+	static bool is_read;
+	int fd = is_read ? -1 : open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? 0 : read(fd, id, sizeof(id) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (len > 0)
+		id[strcspn(id, "\n")] = '\0';
+	is_read = true;
+	return id;
 }
 
 /* Seconds since 1970, inside the four-digit years, and the milliseconds beyond; rounds down for times before 1970. */

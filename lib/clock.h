@@ -17,6 +17,8 @@ struct wall {
 struct mono clock_mono(void);
 struct wall clock_wall(void);
 uint64_t clock_wall_us(void);
+/* The name of this boot of the machine; "" when it is not told. Read at the first call: before the jail. */
+const char *clock_boot_id(void);
 void clock_format_rfc3339(struct buf *out, struct wall t);    /* 2026-11-21T15:04:05Z */
 void clock_format_rfc3339_ms(struct buf *out, struct wall t); /* 2026-11-21T15:04:05.123Z */
 void clock_format_rfc5322(struct buf *out, struct wall t);    /* Sat, 21 Nov 2026 15:04:05 +0000, local offset */

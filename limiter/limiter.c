@@ -169,13 +169,8 @@ static bool on_packet(void *arg, const struct msg_head *head, const struct packe
 static int before_jail(struct proc *p)
 {
 	struct limiter *l = xcalloc(1, sizeof(*l));
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t len = fd < 0 ? 0 : read(fd, l->boot_id, sizeof(l->boot_id) - 1);
 
-	if (fd >= 0)
-		close(fd);
-	l->boot_id[len > 0 ? len : 0] = 0;
-	l->boot_id[strcspn(l->boot_id, "\n")] = 0;
+	(void)clock_boot_id();
 	l->proc = p;
 	l->shared = shared_prepare(proc_conf(p));
 	l->setup = setup_new(proc_conf(p), shared_book(l->shared));
@@ -227,7 +222,7 @@ static int after_jail(struct proc *p)
 		log_error("limits: the time zone %s is not known on this host: nothing is sent where limits hold",
 			  setup_missing_zone(l->setup));
 	} else if (setup_has_limits(l->setup)) {
-		result = setup_open(l->setup, &l->ledger, l->boot_id, false, &why);
+		result = setup_open(l->setup, &l->ledger, false, &why);
 		status = judge_opening(l, result, why);
 		if (l->ledger)
 			l->permits = permits_new(l->ledger);

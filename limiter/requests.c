@@ -289,7 +289,7 @@ static bool begin_anew(struct limiter *l, const char **why)
 		log_error("limits: cannot move the damaged counters away: %s", strerror(errno));
 		return false;
 	}
-	result = setup_open(l->setup, &l->ledger, l->boot_id, l->shared == NULL, why);
+	result = setup_open(l->setup, &l->ledger, l->shared == NULL, why);
 	if (result != STORE_CREATED)
 		return false;
 	l->permits = permits_new(l->ledger);

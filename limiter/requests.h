@@ -26,7 +26,6 @@ struct limiter {
 	struct buf held;     /* packets that wait until what they say is durable: u16 length, bytes */
 	const char *trouble; /* why nothing can be granted, for people; NULL: all is well */
 	bool is_full, is_paused, is_ending;
-	char boot_id[BOOT_ID_MAX];
 };
 
 int64_t limiter_now(struct limiter *l); /* limiter time; the ledger knows the wall clock's from then on */

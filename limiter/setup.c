@@ -191,8 +191,7 @@ const char *setup_missing_zone(const struct setup *s)
 	return s->missing_zone;
 }
 
-enum store_open_result setup_open(const struct setup *s, struct ledger **out, const char *boot_id, bool are_counts_lost,
-				  const char **why)
+enum store_open_result setup_open(const struct setup *s, struct ledger **out, bool are_counts_lost, const char **why)
 {
 	struct ledger_options o = {
 		.dir = ".",
@@ -200,7 +199,7 @@ enum store_open_result setup_open(const struct setup *s, struct ledger **out, co
 		.account = s->account,
 		.sender = s->sender.limit_count > 0 ? &s->sender : NULL,
 		.are_counts_lost = are_counts_lost,
-		.boot_id = boot_id,
+		.boot_id = clock_boot_id(),
 		.boot_ms = clock_mono().ms,
 		.wall_ms = clock_wall().ms,
 	};

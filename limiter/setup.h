@@ -14,6 +14,6 @@ void setup_free(struct setup **s);
 bool setup_has_limits(const struct setup *s);
 const char *setup_missing_zone(const struct setup *s); /* NULL: all are known */
 /* As ledger_open(), in the present folder. */
-enum store_open_result setup_open(const struct setup *s, struct ledger **out, const char *boot_id, bool are_counts_lost,
+enum store_open_result setup_open(const struct setup *s, struct ledger **out, bool are_counts_lost,
 				  const char **why) MUST_CHECK;
 #endif

@@ -10,7 +10,7 @@
 
 static int64_t age_ms(const struct scheduler *s, const struct record *r)
 {
-	return age_of(s, r->id) - (int64_t)r->held_s * 1000;
+	return age_of(s, r->id, r->known) - (int64_t)r->held_s * 1000;
 }
 
 static void mark_pending(struct record *r, enum rcpt_state state, bool only_permanent)
@@ -185,11 +185,13 @@ static void say_why(struct record *r, struct slice why)
 	}
 }
 
-static bool is_age_over(const struct scheduler *s, const struct entry *e, uint64_t limit_ms)
+/* As far as can be told without its record. */
+static bool may_be_older(const struct scheduler *s, const struct entry *e, uint64_t limit_ms)
 {
-	int64_t age = age_of(s, e->id);
+	struct wall now = clock_wall();
+	int64_t age = age_of(s, e->id, now);
 
-	return age >= 0 && (uint64_t)age >= limit_ms;
+	return (int64_t)(e->id >> 12) / 1000 > now.ms || (age >= 0 && (uint64_t)age >= limit_ms);
 }
 
 /* Its time may be over without an attempt: a site that is down for days; before that its sender hears of the delay. */
@@ -197,8 +199,8 @@ static bool expire_parked(struct scheduler *s, entry_index i, struct slice why)
 {
 	struct entry *e = entry_get(s->entries, i);
 	uint64_t warn_ms = s->conf->retry.warn_after_ms;
-	bool may_warn = !(e->flags & ENTRY_WARNED) && warn_ms > 0 && is_age_over(s, e, warn_ms);
-	struct job *job = may_warn || is_age_over(s, e, s->conf->retry.max_age_ms) ? job_new(s, i) : NULL;
+	bool may_warn = !(e->flags & ENTRY_WARNED) && warn_ms > 0 && may_be_older(s, e, warn_ms);
+	struct job *job = may_warn || may_be_older(s, e, s->conf->retry.max_age_ms) ? job_new(s, i) : NULL;
 	bool is_over;
 	uint32_t held_s;
 	struct record *r;

@@ -254,7 +254,7 @@ static int64_t held_ms(const struct scheduler *s, const struct record *r)
 {
 	const int64_t most = (int64_t)(UINT64_MAX >> 12) / 1000; /* what an id can say */
 
-	return age_of(s, (uint64_t)(r->due.ms < most ? r->due.ms : most) * 1000 << 12);
+	return age_of(s, (uint64_t)(r->due.ms < most ? r->due.ms : most) * 1000 << 12, r->due);
 }
 
 static bool act_release(struct scheduler *s, entry_index i, struct record *r)

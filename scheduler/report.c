@@ -5,6 +5,7 @@
 #include "scheduler/report.h"
 #include "lib/log.h"
 #include "lib/spool.h"
+#include "scheduler/age.h"
 #include "scheduler/bounce.h"
 #include "scheduler/events.h"
 #include "scheduler/finish.h"
@@ -301,7 +302,7 @@ static const struct record *find_delay(const struct record_list *list)
 
 static struct wall retry_until(const struct scheduler *s, const struct record *r)
 {
-	return (struct wall){ (int64_t)(r->id >> 12) / 1000 + (int64_t)s->conf->retry.max_age_ms +
+	return (struct wall){ clock_wall().ms - age_of(s, r->id, r->known) + (int64_t)s->conf->retry.max_age_ms +
 			      (int64_t)r->held_s * 1000 };
 }
 

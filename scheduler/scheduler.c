@@ -106,6 +106,8 @@ static void scheduler_turn(void *arg)
 	if (!s->is_full)
 		dispatch_turn(s);
 	permit_turn(s);
+	if (journal_is_dirty(s->journal))
+		age_keep(s);
 	if (make_durable(s)) {
 		intake_after_sync(s);
 		for (unsigned i = 0; i < s->worker_count; i++)
@@ -401,6 +403,7 @@ static int before_jail(struct proc *p)
 {
 	struct conf_errors errors = { 0 };
 
+	(void)clock_boot_id();
 	proc_set_context(p, replies_load(proc_conf(p), &errors));
 	for (unsigned i = 0; i < errors.count; i++)
 		log_error("%s", errors.text[i]);
@@ -427,12 +430,13 @@ static int after_jail(struct proc *p)
 	s->history = history_new(s->spool_fd, s->conf->history_ms);
 	open_channels(s);
 	bounce_sweep(s->spool_fd);
+	age_load(s, clock_boot_id());
 	if (!read_boards(s) || !load_spool(s))
 		return EXIT_STATUS_TEMPORARY;
 	incarnation_check(s);
-	age_load(s);
 	hold_sweep(s->journal);
 	pause_load(s);
+	age_begin(s);
 	refusal_load(s);
 	fuse_load(s);
 	stepwise_load(s);
@@ -448,6 +452,8 @@ static void on_drain(struct proc *p)
 	struct scheduler *s = proc_context(p);
 
 	s->is_draining = true;
+	if (s->journal)
+		age_keep(s);
 	session_hang_up_all(s);
 }
 

@@ -102,7 +102,7 @@ struct job {
 };
 
 /* The wall clock was set, see age.h: messages up to this id came before that. */
-enum { CLOCK_STEPS_MAX = 8 };
+enum { CLOCK_STEPS_MAX = 32 };
 struct clock_step {
 	uint64_t last_id;
 	int64_t by_ms;
@@ -178,6 +178,10 @@ struct scheduler {
 	unsigned stepwise_count;   /* sites written down, see stepwise.h */
 	struct mono report_again;  /* reports that met a full disk */
 	int64_t clock_distance_ms; /* of the wall clock from the other, when last looked at */
+	int64_t clock_back_ms;     /* while loading: how far it stands behind where it stood, 0 or less */
+	uint64_t clock_last_id;    /* last_id then */
+	struct mono clock_written; /* 0: not by us */
+	const char *boot_id;       /* "": unknown */
 	struct clock_step clock_step[CLOCK_STEPS_MAX];
 	unsigned clock_step_count;
 	int64_t due_armed_ms; /* what due_timer is set to */

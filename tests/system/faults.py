@@ -15,6 +15,8 @@ import os
 import shutil
 import struct
 import subprocess
+import time
+import uuid
 from pathlib import Path
 
 from harness import BUILD
@@ -46,6 +48,12 @@ class Faults:
     def sleep(self, ms):
         self.slept_ms += ms
         self.path.touch()
+
+    def reboot(self, clock_ms=0):
+        """While nothing runs: another boot, ten seconds old, whose wall clock is off by so much."""
+        self.slept_ms = 10_000 - time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+        self.clock_ms = clock_ms - self.slept_ms
+        self.path.with_name(self.path.name + ".boot_id").write_text(str(uuid.uuid4()) + "\n")
 
     def on(self, fault):
         self.bits |= fault

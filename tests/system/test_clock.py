@@ -143,6 +143,28 @@ def test_ck05_a_clock_that_starts_in_1970(faulty, server):
     assert not mta.grep("status=bounced")
 
 
+@pytest.mark.parametrize("year", [1970, 2036])
+def test_ck05_a_reboot_with_a_clock_that_is_wrong(faulty, server, year):
+    """What waited, what comes, and what comes when the clock is right again, are as old as they are; ids stay in order."""
+    mta, srv = faulty(), server(refuse())
+    mta.start('retry { after = { "1h" } max-age = "5d" warn-after = "4h" }\n' + relay("out", srv))
+    mta.drop(letter(ident="0"))
+    mta.wait_log("status=deferred")
+    mta.stop()
+    off = int((year - 1970) * 365.25 * DAY + DAY - time.time() * 1000)
+    mta.faults.reboot(off)
+    mta.start()
+    for waiting, turn in enumerate((lambda: None, lambda: setattr(mta.faults, "clock_ms", mta.faults.clock_ms - off), mta.restart), 2):
+        turn()
+        mta.drop(letter(ident=str(waiting)))
+        mta.wait_log("status=deferred.*attempt=1", times=waiting)
+        attempts = len(mta.grep("status=deferred"))
+        mta.postern("retry", "--all", check=True)
+        mta.wait_log("status=deferred", times=attempts + waiting)
+    assert not mta.grep("status=bounced") and not [m for m in srv.messages if m.mail.startswith("<>")]
+    assert ids(mta) == sorted(ids(mta)) and len(set(ids(mta))) == 4
+
+
 def test_ck06_waits_count_while_the_machine_sleeps(faulty, server):
     """A retry and mail behind a limit go at once; the connection from before is not trusted."""
     mta, srv = faulty(), server(refuse(address="late", count=1))
