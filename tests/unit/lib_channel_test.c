@@ -1,6 +1,7 @@
 /* lib_channel_test.c - packets over pipes: generations, full pipes, overlong packets, killed readers. */
 #include "lib/channel.h"
 #include "lib/log.h"
+#include "tests/unit/loop_turn.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -69,18 +70,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void on_stop(void *arg)
-{
-	loop_stop(arg);
-}
-
-/* One turn with whatever is ready. */
-static void turn(struct fixture *f)
-{
-	loop_defer(f->loop, on_stop, f->loop);
-	loop_run(f->loop);
-}
-
 static void make_ping(struct packet *p, uint32_t from, uint32_t to, uint32_t sequence)
 {
 	struct msg_head head = { .from_generation = from, .to_generation = to };
@@ -131,7 +120,7 @@ static void test_send_and_receive(void **state)
 	assert_int_equal(head.to_generation, THEIRS);
 	assert_true(peer_sends(f, OURS, 5));
 	assert_true(peer_sends(f, 0, 6)); /* to whoever reads */
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(f->received, 2);
 	assert_int_equal(f->sum, 11);
 	assert_int_equal(f->head.from_generation, THEIRS);
@@ -144,7 +133,7 @@ static void test_packets_for_a_predecessor_are_dropped(void **state)
 	assert_true(peer_sends(f, OURS - 1, 1));
 	assert_true(peer_sends(f, OURS + 1, 1));
 	assert_true(peer_sends(f, OURS, 1));
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(f->received, 1);
 	assert_int_equal(channel_malformed_count(f->channel), 0);
 }
@@ -162,12 +151,12 @@ static void test_malformed_is_counted_and_dropped(void **state)
 	p.bytes[2] = 77;                                          /* version */
 	assert_true(write(f->to_us[1], p.bytes, p.len) > 0);
 	assert_true(peer_sends(f, OURS, 3)); /* framing is not lost */
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(channel_malformed_count(f->channel), 4);
 	assert_int_equal(f->sum, 3);
 	f->refuses = true; /* the decoder of the owner says no */
 	assert_true(peer_sends(f, OURS, 3));
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(channel_malformed_count(f->channel), 5);
 }
 
@@ -182,7 +171,7 @@ static void test_overlong_packet(void **state)
 	memcpy(bytes, p.bytes, p.len);
 	assert_int_equal(write(f->to_us[1], bytes, sizeof(bytes)), sizeof(bytes));
 	assert_true(peer_sends(f, OURS, 3));
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(channel_malformed_count(f->channel), 3);
 	assert_int_equal(f->sum, 3);
 }
@@ -203,14 +192,14 @@ static void test_full_pipe_queues_in_order(void **state)
 	for (; !channel_is_full(f->channel); sent++)
 		we_send(f, sent);
 	assert_true(sent >= CHANNEL_QUEUE_MAX + 16); /* a default pipe takes 16 */
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(f->rooms, 0);
 	for (unsigned turns = 0; got < (int)sent && turns < 10000; turns++) {
 		int next;
 
 		while ((next = peer_reads(f->from_us[0], &head)) >= 0)
 			assert_int_equal(next, got++);
-		turn(f);
+		loop_turn(f->loop);
 	}
 	assert_int_equal(got, sent);
 	assert_int_equal(f->rooms, 1); /* once, when it fell below half */
@@ -230,7 +219,7 @@ static void test_queue_of_a_dead_generation_goes(void **state)
 		we_send(f, 1000 + i);
 	channel_set_peer(f->channel, THEIRS + 1);
 	assert_int_equal(channel_peer(f->channel), THEIRS + 1);
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(f->rooms, 1);
 	we_send(f, 7);
 	while ((next = peer_reads(f->from_us[0], &head)) >= 1000) {
@@ -239,7 +228,7 @@ static void test_queue_of_a_dead_generation_goes(void **state)
 	}
 	assert_true(to_old > 0 && to_old <= 16);
 	if (next < 0) { /* the pipe was full when 7 was sent */
-		turn(f);
+		loop_turn(f->loop);
 		next = peer_reads(f->from_us[0], &head);
 	}
 	assert_int_equal(next, 7);
@@ -253,7 +242,7 @@ static void test_channel_freed_by_its_callback(void **state)
 	f->frees_channel = true;
 	for (uint32_t i = 0; i < 5; i++)
 		assert_true(peer_sends(f, OURS, i));
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(f->received, 1);
 	assert_null(f->channel);
 }
@@ -265,14 +254,14 @@ static void test_paused_input_stays_in_the_pipe(void **state)
 	f->pauses = true;
 	for (uint32_t i = 0; i < 3; i++)
 		assert_true(peer_sends(f, OURS, 1));
-	turn(f);
-	turn(f);
+	loop_turn(f->loop);
+	loop_turn(f->loop);
 	assert_int_equal(f->received, 1);
 	channel_drain_input(f->channel); /* a dead partner's last words are read even so */
 	assert_int_equal(f->received, 3);
 	assert_true(peer_sends(f, OURS, 1));
 	channel_pause_input(f->channel, false);
-	turn(f);
+	loop_turn(f->loop);
 	assert_int_equal(f->received, 4);
 }
 
@@ -307,7 +296,7 @@ static void test_killed_readers(void **state)
 			if (!channel_is_full(f->channel))
 				we_send(f, sent++);
 			if (i % 10 == 0)
-				turn(f);
+				loop_turn(f->loop);
 		}
 		assert_int_equal(kill(pid, SIGKILL), 0);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -316,7 +305,7 @@ static void test_killed_readers(void **state)
 	while ((next = peer_reads(f->from_us[0], &head)) >= 0) {
 		assert_true(next > last);
 		last = next;
-		turn(f);
+		loop_turn(f->loop);
 	}
 	we_send(f, 4711);
 	assert_int_equal(peer_reads(f->from_us[0], &head), 4711);

@@ -1,6 +1,7 @@
 /* lib_jail_test.c - what is refused inside a jail, tried in a child each; as root also what ids and capabilities
  * remain. */
 #include "lib/jail.h"
+#include "tests/unit/folder.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -282,15 +283,7 @@ static int make_folder(void **state UNUSED)
 
 static int remove_folder(void **state UNUSED)
 {
-	static const char *const NAMES[] = { "inside/new", "inside/file", "inside", "beside", "" };
-
-	for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
-		char *path = xasprintf("%s/%s", folder, NAMES[i]);
-
-		(void)remove(path);
-		free(path);
-	}
-	return 0;
+	return folder_remove(folder);
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /* Ids, paths, and the folders of a spool. */
 #include "lib/clock.h"
 #include "lib/spool.h"
+#include "tests/unit/folder.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -117,7 +118,7 @@ static void check_mode(const char *spool, const char *name, mode_t mode)
 static void folders_are_made_and_repaired(void **state UNUSED)
 {
 	const struct spool_owners owners = { (uid_t)-1, (gid_t)-1, (gid_t)-1, (gid_t)-1 };
-	char base[] = "/tmp/spool_test.XXXXXX", spool[64], drop[80], command[128];
+	char base[] = "/tmp/spool_test.XXXXXX", spool[64], drop[80];
 	const char *what;
 
 	assert_non_null(mkdtemp(base));
@@ -140,8 +141,7 @@ static void folders_are_made_and_repaired(void **state UNUSED)
 	assert_true(errno == ELOOP || errno == ENOTDIR);
 	assert_int_equal(spool_sync_dir(AT_FDCWD, spool), 0);
 	assert_int_equal(spool_sync_dir(AT_FDCWD, drop), -1);
-	snprintf(command, sizeof(command), "rm -rf %s", base);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(folder_remove(base), 0);
 }
 
 int main(void)

@@ -1,9 +1,9 @@
 /* lib_store_test.c - records survive what they should, and nothing lost goes unnoticed. */
 #include "lib/store.h"
+#include "tests/unit/folder.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -31,18 +31,12 @@ static struct store_options options(void)
 
 static int set_up(void **state)
 {
-	snprintf(dir, sizeof(dir), "/tmp/postern-store-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-	return remove(path);
+	return folder_make(dir, sizeof(dir), "/tmp");
 }
 
 static int tear_down(void **state)
 {
-	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return folder_remove(dir);
 }
 
 static const char *in_dir(const char *name)

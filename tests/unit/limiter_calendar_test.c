@@ -1,7 +1,7 @@
 /* limiter_calendar_test.c - the clock's periods: where they begin, DST, clock steps; never more than N in one. */
 #include "limiter/permits.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/random_below.h"
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -98,21 +98,15 @@ static void a_clock_step_opens_no_day(void **state)
 
 /* --- the ledger --- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-	return remove(path);
-}
-
 static int set_up(void **state)
 {
-	snprintf(dir, sizeof(dir), "%s/postern-calendar-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	next_request = 0;
-	return mkdtemp(dir) ? 0 : -1;
+	return folder_make(dir, sizeof(dir), folder_in_memory());
 }
 
 static int tear_down(void **state)
 {
-	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return folder_remove(dir);
 }
 
 struct pair {

@@ -5,7 +5,7 @@
  * a few lines; time and network are made up. The receiver notes when something is sent and knows nothing else.
  */
 #include "limiter/fleet.h"
-#include <ftw.h>
+#include "tests/unit/folder.h"
 #include <lua5.1/lauxlib.h>
 #include <lua5.1/lua.h>
 #include <lua5.1/lualib.h>
@@ -419,11 +419,6 @@ static void do_harm(int64_t now)
 
 /* --- the tests --- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-	return remove(path);
-}
-
 static void begin(uint64_t first_seed, uint64_t limit)
 {
 	seed = first_seed;
@@ -444,9 +439,7 @@ static void begin(uint64_t first_seed, uint64_t limit)
 		h->limit[0] =
 			(struct limit_spec){ "short", UNIT_MESSAGES, limit, calendar ? 3600000 : WIDTH_MS, calendar };
 		h->limit[1] = (struct limit_spec){ "long", UNIT_MESSAGES, limit * 1000, WIDTH_MS * 4, NULL };
-		snprintf(h->dir, sizeof(h->dir), "%s/postern-fleet-XXXXXX",
-			 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-		assert_non_null(mkdtemp(h->dir));
+		assert_int_equal(folder_make(h->dir, sizeof(h->dir), folder_in_memory()), 0);
 		host_start(h, 0);
 	}
 }
@@ -456,7 +449,7 @@ static void end(void)
 	for (unsigned i = 0; i < HOSTS; i++) {
 		if (!host[i].is_dead)
 			host_stop(&host[i]);
-		nftw(host[i].dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		folder_remove(host[i].dir);
 	}
 	lua_close(lua);
 }

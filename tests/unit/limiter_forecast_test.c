@@ -1,6 +1,6 @@
 /* limiter_forecast_test.c - what is foretold is what then happens, on a virtual clock. */
 #include "limiter/forecast.h"
-#include <ftw.h>
+#include "tests/unit/folder.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -13,21 +13,15 @@ static const int64_t START = 1700000000000;
 static char dir[64];
 static uint32_t next_request;
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-	return remove(path);
-}
-
 static int set_up(void **state)
 {
-	snprintf(dir, sizeof(dir), "%s/postern-forecast-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	next_request = 0;
-	return mkdtemp(dir) ? 0 : -1;
+	return folder_make(dir, sizeof(dir), folder_in_memory());
 }
 
 static int tear_down(void **state)
 {
-	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return folder_remove(dir);
 }
 
 static struct zone *utc;

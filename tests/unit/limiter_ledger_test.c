@@ -1,9 +1,9 @@
 /* limiter_ledger_test.c - counts survive restarts, changed configurations and clock steps; damage is refused. */
 #include "lib/clock.h"
 #include "limiter/ledger.h"
+#include "tests/unit/folder.h"
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -17,20 +17,14 @@ static const int64_t START = 1700000000000;
 
 static char dir[64];
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-	return remove(path);
-}
-
 static int set_up(void **state)
 {
-	snprintf(dir, sizeof(dir), "/tmp/postern-ledger-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
+	return folder_make(dir, sizeof(dir), "/tmp");
 }
 
 static int tear_down(void **state)
 {
-	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return folder_remove(dir);
 }
 
 #define M(text, amount, width)                                     \

@@ -1,7 +1,7 @@
 /* limiter_permits_test.c - whatever happens, no span of any window holds more than its limit. */
 #include "limiter/permits.h"
+#include "tests/unit/folder.h"
 #include "tests/unit/random_below.h"
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -32,11 +32,6 @@ static void adopt_all(struct permits *p, int64_t now, uint32_t request, struct s
 	permits_adopt(p, now, request, scope, CLASS_USUAL, messages, recipients);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-	return remove(path);
-}
-
 static void open_at(const struct limit_spec *limit, unsigned count, const char *boot_id, int64_t boot_ms,
 		    int64_t wall_ms)
 {
@@ -65,15 +60,14 @@ static void close_all(void)
 static int set_up(void **state)
 {
 	/* in memory where possible: what a sync costs is not the question here */
-	snprintf(dir, sizeof(dir), "%s/postern-permits-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	next_request = 0;
-	return mkdtemp(dir) ? 0 : -1;
+	return folder_make(dir, sizeof(dir), folder_in_memory());
 }
 
 static int tear_down(void **state)
 {
 	close_all();
-	return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return folder_remove(dir);
 }
 
 static struct permit ask(int64_t now, uint32_t messages, uint32_t recipients)

@@ -3,6 +3,7 @@
 #include "pickup/reject.h"
 #include "pickup/scan.h"
 #include "pickup/writers.h"
+#include "tests/unit/folder.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -29,8 +30,7 @@ static int make_folder(void **state)
 {
 	struct folder *f = xcalloc(1, sizeof(*f));
 
-	memcpy(f->path, "/tmp/convert_test.XXXXXX", 25);
-	assert_non_null(mkdtemp(f->path));
+	assert_int_equal(folder_make(f->path, sizeof(f->path), "/tmp"), 0);
 	f->fd = open(f->path, O_RDONLY | O_DIRECTORY);
 	assert_int_equal(mkdirat(f->fd, "rejected", 0700), 0);
 	converter_init(&f->converter, &CONF);
@@ -41,13 +41,11 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
 	struct folder *f = *state;
-	char command[100];
 	int rc;
 
 	converter_release(&f->converter);
 	close(f->fd);
-	snprintf(command, sizeof(command), "rm -rf %s", f->path);
-	rc = system(command);
+	rc = folder_remove(f->path);
 	free(f);
 	return rc;
 }

@@ -1,6 +1,7 @@
 /* What is complete in drop/, and in whose turn: a folder of our own, the loop turned by hand. */
 #include "lib/clock.h"
 #include "pickup/scan.h"
+#include "tests/unit/folder.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -58,8 +59,7 @@ static int set_up(void **state)
 	static struct world w;
 
 	(void)signal(SIGIO, SIG_IGN);
-	snprintf(w.folder, sizeof(w.folder), "/tmp/pickup-scan-XXXXXX");
-	assert_non_null(mkdtemp(w.folder));
+	assert_int_equal(folder_make(w.folder, sizeof(w.folder), "/tmp"), 0);
 	w.fd = open(w.folder, O_RDONLY | O_DIRECTORY);
 	assert_true(w.fd >= 0 && mkdirat(w.fd, "drop", 0700) == 0);
 	assert_int_equal(fchdir(w.fd), 0);
@@ -73,7 +73,6 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	struct world *w = *state;
-	char command[64];
 
 	assert_int_equal(seteuid(getuid()), 0);
 	end(w);
@@ -81,8 +80,7 @@ static int tear_down(void **state)
 	loop_free(&w->loop);
 	close(w->fd);
 	assert_int_equal(chdir("/"), 0);
-	snprintf(command, sizeof(command), "rm -rf %s", w->folder);
-	return system(command);
+	return folder_remove(w->folder);
 }
 
 /* Turns the loop until a file is handed out, at most so long; NULL: none was. */

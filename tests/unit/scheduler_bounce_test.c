@@ -3,6 +3,7 @@
 #include "lib/text.h"
 #include "scheduler/bounce.h"
 #include "scheduler/bounce_mime.h"
+#include "tests/unit/folder.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -38,8 +39,7 @@ static int setup(void **state)
 	struct fixture *f = xcalloc(1, sizeof(*f));
 
 	assert_int_equal(setenv("TZ", "UTC", 1), 0);
-	(void)snprintf(f->dir, sizeof(f->dir), "/tmp/postern-bounce-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	assert_int_equal(folder_make(f->dir, sizeof(f->dir), "/tmp"), 0);
 	f->spool_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	for (unsigned i = 0; i < ARRAY_LEN(DIRS); i++)
 		assert_int_equal(mkdirat(f->spool_fd, DIRS[i], 0700), 0);
@@ -72,15 +72,13 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	char command[100];
 
 	queuefile_release(&f->report);
 	free(f->text);
 	(void)close(f->spool_fd);
 	if (f->fd >= 0)
 		(void)close(f->fd);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", f->dir);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(folder_remove(f->dir), 0);
 	free(f);
 	return 0;
 }

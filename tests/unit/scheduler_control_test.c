@@ -1,5 +1,6 @@
 /* scheduler_control_test.c - operators ask, are answered in portions, and can hold up nobody. */
 #include "scheduler/control.h"
+#include "tests/unit/loop_turn.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -138,17 +139,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void on_stop(void *arg)
-{
-	loop_stop(arg);
-}
-
-static void turn(struct fixture *f)
-{
-	loop_defer(f->loop, on_stop, f->loop);
-	loop_run(f->loop);
-}
-
 static int ask(struct fixture *f, const char *request)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -168,7 +158,7 @@ static void hear(struct fixture *f, int fd, struct buf *answer)
 		char *at = buf_reserve(answer, 65536);
 
 		assert_true(turns < 100000);
-		turn(f);
+		loop_turn(f->loop);
 		n = recv(fd, at, 65536, 0);
 		if (n > 0)
 			answer->len += (size_t)n;
@@ -236,8 +226,8 @@ static void test_request_in_pieces(void **state)
 	int fd = ask(f, "{\"command\":\"ec");
 	struct buf answer;
 
-	turn(f);
-	turn(f);
+	loop_turn(f->loop);
+	loop_turn(f->loop);
 	assert_int_equal(control_client_count(f->control), 1);
 	assert_int_equal(send(fd, "ho\",\"word\":\"x\"}", 15, 0), 15);
 	assert_int_equal(shutdown(fd, SHUT_WR), 0); /* no line end: `printf ... | nc -N` */
@@ -266,7 +256,7 @@ static void test_long_answer_is_streamed(void **state)
 	unsigned lines = 0;
 
 	for (int i = 0; i < 1000; i++)
-		turn(f); /* nobody takes anything yet: what is made must stay bounded */
+		loop_turn(f->loop); /* nobody takes anything yet: what is made must stay bounded */
 	assert_true(f->steps > 0 && f->steps < 50000);
 	hear(f, fd, &answer);
 	assert_int_equal(f->next, 100000);
@@ -289,7 +279,7 @@ static void test_search_shares_the_loop(void **state)
 	unsigned turns = 0;
 
 	for (; f->steps < 10000; turns++)
-		turn(f);
+		loop_turn(f->loop);
 	assert_true(turns > 20);
 	assert_int_equal(f->released, 1);
 	(void)close(fd);
@@ -302,7 +292,7 @@ static void test_waiting_is_woken(void **state)
 	struct buf answer;
 
 	for (int i = 0; i < 5; i++)
-		turn(f);
+		loop_turn(f->loop);
 	assert_int_equal(f->steps, 1);
 	control_wake(f->waiting);
 	control_wake(f->waiting);
@@ -324,18 +314,18 @@ static void test_client_goes_away(void **state)
 	struct fixture *f = *state;
 	int fd = ask(f, "{\"command\":\"count\"}\n");
 
-	turn(f);
-	turn(f);
+	loop_turn(f->loop);
+	loop_turn(f->loop);
 	(void)close(fd);
 	for (int i = 0; i < 5; i++)
-		turn(f);
+		loop_turn(f->loop);
 	assert_int_equal(f->released, 1);
 	assert_int_equal(control_client_count(f->control), 0);
 	fd = ask(f, "");
-	turn(f);
+	loop_turn(f->loop);
 	(void)close(fd);
-	turn(f);
-	turn(f);
+	loop_turn(f->loop);
+	loop_turn(f->loop);
 	assert_int_equal(control_client_count(f->control), 0);
 }
 
@@ -349,7 +339,7 @@ static void test_too_many_clients(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
 		fds[i] = ask(f, "");
 	for (unsigned i = 0; i < 2 * ARRAY_LEN(fds); i++)
-		turn(f);
+		loop_turn(f->loop);
 	assert_int_equal(control_client_count(f->control), CONTROL_CLIENTS_MAX);
 	n = recv(fds[CONTROL_CLIENTS_MAX], answer, sizeof(answer) - 1, 0);
 	assert_true(n > 0);

@@ -1,6 +1,7 @@
 /* scheduler_history_test.c - a line per event, a file per day, and nothing kept for longer than asked. */
 #include "lib/log.h"
 #include "scheduler/history.h"
+#include "tests/unit/folder.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -27,8 +28,7 @@ static int setup(void **state)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 
-	(void)snprintf(f->dir, sizeof(f->dir), "/tmp/postern-history-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	assert_int_equal(folder_make(f->dir, sizeof(f->dir), "/tmp"), 0);
 	f->spool_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_int_equal(mkdirat(f->spool_fd, "history", 0700), 0);
 	f->history = history_new(f->spool_fd, 7 * (uint64_t)DAY_MS);
@@ -39,12 +39,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	char command[100];
 
 	history_free(&f->history);
 	(void)close(f->spool_fd);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", f->dir);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(folder_remove(f->dir), 0);
 	free(f);
 	return 0;
 }

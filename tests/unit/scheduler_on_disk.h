@@ -6,8 +6,8 @@
 #include "scheduler/history.h"
 #include "scheduler/intake.h"
 #include "scheduler/scheduler.h"
+#include "tests/unit/folder.h"
 #include <fcntl.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -101,12 +101,6 @@ static inline int setup_scheduler(void **state)
 	return 0;
 }
 
-static inline int remove_one(const char *path, const struct stat *st, int flag, struct FTW *walk)
-{
-	(void)st, (void)flag, (void)walk;
-	return remove(path);
-}
-
 static inline void free_message(void *arg, struct table_node *node)
 {
 	(void)arg;
@@ -139,7 +133,7 @@ static inline int teardown_scheduler(void **state)
 	free(s->refused);
 	close(s->spool_fd);
 	free(s);
-	return nftw(spool_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return folder_remove(spool_dir);
 }
 
 /* A delivery to these recipients of one message; NULL ends them. In the journal, waiting. */

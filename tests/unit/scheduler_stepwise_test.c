@@ -2,6 +2,7 @@
 #include "lib/hosts.h"
 #include "scheduler/session.h"
 #include "scheduler/stepwise.h"
+#include "tests/unit/folder.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -48,11 +49,8 @@ static int make_journal(void **state UNUSED)
 
 static int remove_journal(void **state UNUSED)
 {
-	char command[100];
-
 	journal_close(&s.journal);
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return folder_remove(dir);
 }
 
 /* Two hosts, in this order or the other one. */

@@ -2,12 +2,8 @@
 #include "lib/address.h"
 #include "lib/text.h"
 #include "smtpout/engine.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
+#include "tests/unit/said.h"
 #include <stdio.h>
-/* cmocka last: it needs setjmp.h and others above */
-#include <cmocka.h>
 
 enum { STEPS_MAX = 40, MAILS_MAX = 4 };
 
@@ -356,8 +352,7 @@ static void server_says(struct run *r, const char *text)
 	size_t used;
 	enum reply_result result = REPLY_DONE;
 
-	for (const char *at = text; *at; at++)
-		buf_put(&r->input, *at == '|' ? "\r\n" : at, *at == '|' ? 2 : 1);
+	put_lines(&r->input, text);
 	while (result == REPLY_DONE && r->e.state != ENGINE_OVER) {
 		struct buf copy = r->input;
 
@@ -369,19 +364,6 @@ static void server_says(struct run *r, const char *text)
 		buf_consume(&r->input, used);
 	}
 	engine_input_left(&r->e, r->input.len > 0 || !reply_parser_is_idle(&r->parser));
-}
-
-static void must_have_said(struct run *r, const char *text)
-{
-	struct buf want;
-
-	buf_init(&want, 100000);
-	for (const char *at = text; *at; at++)
-		buf_put(&want, *at == '|' ? "\r\n" : at, *at == '|' ? 2 : 1);
-	if (want.len != r->said.len || (want.len && memcmp(want.ptr, r->said.ptr, want.len) != 0))
-		fail_msg("%s: we should say \"%s\", not \"%s\"", r->label, buf_text(&want), buf_text(&r->said));
-	buf_release(&want);
-	buf_clear(&r->said);
 }
 
 static void give_mail(struct run *r, const char *options)
@@ -436,8 +418,6 @@ static void must_be_done(struct run *r, const char *wanted)
 
 static void must_close(struct run *r, const char *cause)
 {
-	static const char *const CAUSES[] = { "none",  "dns",      "connect", "tls",     "auth",       "greeting",
-					      "reply", "protocol", "lost",    "unknown", "capability", "local" };
 
 	CHECK(r, r->is_closed);
 	CHECK(r, r->e.state == ENGINE_OVER);
@@ -486,7 +466,7 @@ static void run_step(struct run *r, const char *step)
 {
 	r->step = step;
 	if (step[0] == 'C')
-		must_have_said(r, step[1] ? step + 2 : "");
+		must_have_said(&r->said, step[1] ? step + 2 : "", r->label);
 	else if (strncmp(step, "done ", 5) == 0)
 		must_be_done(r, step + 5);
 	else if (strncmp(step, "close ", 6) == 0)

@@ -2,16 +2,12 @@
  */
 #include "smtpout/engine.h"
 #include "smtpout/secrets.h"
+#include "tests/unit/said.h"
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-/* cmocka last: it needs setjmp.h and others above */
-#include <cmocka.h>
 
 enum { STEPS_MAX = 16 };
 
@@ -224,12 +220,6 @@ static void act(struct run *r)
 	}
 }
 
-static void put_lines(struct buf *out, const char *text)
-{
-	for (const char *at = text; *at; at++)
-		buf_put(out, *at == '|' ? "\r\n" : at, *at == '|' ? 2 : 1);
-}
-
 static void server_says(struct run *r, const char *text)
 {
 	struct reply_parser parser;
@@ -248,22 +238,8 @@ static void server_says(struct run *r, const char *text)
 	buf_release(&in);
 }
 
-static void must_have_said(struct run *r, const char *text)
-{
-	struct buf want;
-
-	buf_init(&want, 10000);
-	put_lines(&want, text);
-	if (strcmp(buf_text(&want), buf_text(&r->said)) != 0)
-		fail_msg("%s: we should say \"%s\", not \"%s\"", r->v->name, buf_text(&want), buf_text(&r->said));
-	buf_release(&want);
-	buf_clear(&r->said);
-}
-
 static void must_close(struct run *r, const char *wanted)
 {
-	static const char *const CAUSES[] = { "none",  "dns",      "connect", "tls",     "auth",       "greeting",
-					      "reply", "protocol", "lost",    "unknown", "capability", "local" };
 	struct buf got;
 
 	CHECK(r, r->is_closed);
@@ -294,7 +270,7 @@ static void run_step(struct run *r, const char *step)
 {
 	r->step = step;
 	if (step[0] == 'C') {
-		must_have_said(r, step[1] ? step + 2 : "");
+		must_have_said(&r->said, step[1] ? step + 2 : "", r->v->name);
 	} else if (step[0] == 'S') {
 		server_says(r, step + 2);
 	} else if (strcmp(step, "tls") == 0) {

@@ -1,12 +1,8 @@
 /* Logins at POP3 servers, by vectors: what the server says, what we must say, and how it ends. No socket anywhere. */
 #include "smtpout/pop.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
+#include "tests/unit/said.h"
 #include <stdio.h>
 #include <stdlib.h>
-/* cmocka last: it needs setjmp.h and others above */
-#include <cmocka.h>
 
 enum { STEPS_MAX = 20 };
 
@@ -162,23 +158,8 @@ static void server_says(struct run *r, const char *text)
 	pop_input_left(&r->p, *text != '\0');
 }
 
-static void must_have_said(struct run *r, const char *text)
-{
-	struct buf want;
-
-	buf_init(&want, 10000);
-	for (const char *at = text; *at; at++)
-		buf_put(&want, *at == '|' ? "\r\n" : at, *at == '|' ? 2 : 1);
-	if (strcmp(buf_text(&want), buf_text(&r->said)) != 0)
-		fail_msg("%s: we should say \"%s\", not \"%s\"", r->v->name, buf_text(&want), buf_text(&r->said));
-	buf_release(&want);
-	buf_clear(&r->said);
-}
-
 static void must_close(struct run *r, const char *wanted)
 {
-	static const char *const CAUSES[] = { "none",     "dns",   "connect",  "tls", "auth",
-					      "greeting", "reply", "protocol", "lost" };
 	const char *text = r->p.failure.text ? r->p.failure.text : "";
 
 	CHECK(r, r->is_closed);
@@ -193,7 +174,7 @@ static void run_step(struct run *r, const char *step)
 {
 	r->step = step;
 	if (step[0] == 'C')
-		must_have_said(r, step[1] ? step + 2 : "");
+		must_have_said(&r->said, step[1] ? step + 2 : "", r->v->name);
 	else if (step[0] == 'S')
 		server_says(r, step + 2);
 	else if (strcmp(step, "lost") == 0 || strcmp(step, "timeout") == 0)

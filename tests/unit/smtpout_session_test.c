@@ -1,6 +1,7 @@
 /* A session's end when several things come at once. */
 #include "lib/hosts.h"
 #include "smtpout/session.h"
+#include "tests/unit/loop_turn.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -23,18 +24,6 @@ struct fixture {
 	struct worker w;
 	int listener, scheduler[2], hangup[2];
 };
-
-static void on_stop(void *arg)
-{
-	loop_stop(arg);
-}
-
-/* One turn with whatever is ready. */
-static void turn(struct fixture *f)
-{
-	loop_defer(f->loop, on_stop, f->loop);
-	loop_run(f->loop);
-}
 
 static bool on_packet(void *arg UNUSED, const struct msg_head *head UNUSED, const struct packet *p UNUSED)
 {
@@ -108,12 +97,12 @@ static int connect_session(struct fixture *f)
 	m.server = conf_server_key(&f->server);
 	assert_true(session_open(&f->w, &m));
 	for (unsigned i = 0; i < TURNS_MAX && fd < 0; i++) {
-		turn(f);
+		loop_turn(f->loop);
 		fd = accept(f->listener, NULL, NULL);
 		usleep(1000);
 	}
 	assert_true(fd >= 0);
-	turn(f);
+	loop_turn(f->loop);
 	buf_release(&bytes);
 	return fd;
 }
@@ -136,10 +125,10 @@ static void test_hung_up_as_its_time_runs_out(void **state)
 
 	assert_int_equal(write(f->hangup[1], "x", 1), 1);
 	usleep(2 * TIMEOUT_MS * 1000);
-	turn(f);
+	loop_turn(f->loop);
 	assert_null(session_find(&f->w, SESSION));
 	loop_io_free(&io);
-	turn(f);
+	loop_turn(f->loop);
 	close(fd);
 }
 
