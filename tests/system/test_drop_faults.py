@@ -135,8 +135,8 @@ def test_re05_failed_sync_of_files_writes_them_anew(failing, count):
     for i in range(count):
         failing.drop(letter(f"m{i}"), name=f"m{i}")
     failing.wait_log(r"cannot sync new messages: Input/output error; messages stay in drop/")
-    wait_until(lambda: is_in_drop(failing, "m0"), what="it to be back")
-    assert failing.server.count() == 0 and not leftovers(failing)
+    wait_until(lambda: is_in_drop(failing, "m0") and not leftovers(failing), what="all to be back")
+    assert failing.server.count() == 0
     failing.faults.off(FILE_SYNC)
     assert ids(failing.server.wait(count)) == sorted(f"<m{i}@t>" for i in range(count))
     failing.wait_empty()
@@ -191,15 +191,17 @@ def test_re06_read_only_when_it_was_claimed_already(failing):
 
 def test_large_message_ends_its_batch(failing):
     """What comes behind it is not claimed before it is on disk: a batch is bounded in bytes, not in files alone."""
-    failing.faults.on(STALL)
+    failing.drop(letter("before"))
+    failing.server.wait(1)                      # its start is over
     failing.kill("pickup", signal.SIGSTOP)
+    failing.faults.on(STALL)
     failing.drop(letter("large", ("x" * 77 + "\n") * 220_000), name="large")
     failing.drop(letter("small"), name="small")
     failing.kill("pickup", signal.SIGCONT)
     wait_until(lambda: failing.faults.stalled, what="a sync")
     assert not is_in_drop(failing, "large") and is_in_drop(failing, "small")
     failing.faults.off(STALL)
-    assert ids(failing.server.wait(2)) == ["<large@t>", "<small@t>"]
+    assert ids(failing.server.wait(3)) == ["<before@t>", "<large@t>", "<small@t>"]
 
 
 # --- a message that never ends
