@@ -3,13 +3,17 @@
 
 /* Small corrections of the wall clock do not make it a liar. */
 enum { WALL_TOLERANCE_MS = 60000 };
+/* More than the widest window: a clock that says so is wrong, or else it is a window at most that is opened too late.
+ */
+static const int64_t OFF_MAX_MS = INT64_C(366) * 86400000;
 
 static int64_t time_over_reboot(const struct timebase *stored, int64_t wall_ms)
 {
 	int64_t since = stored->wall_ms > stored->time_ms ? stored->wall_ms : stored->time_ms;
 	bool was_behind = stored->wall_ms < stored->time_ms - WALL_TOLERANCE_MS;
+	bool is_believed = !was_behind && wall_ms >= since && wall_ms - since <= OFF_MAX_MS;
 
-	return stored->time_ms + (was_behind || wall_ms < since ? 0 : wall_ms - since);
+	return stored->time_ms + (is_believed ? wall_ms - since : 0);
 }
 
 void timebase_start(struct timebase *t, const struct timebase *stored, const char *boot_id, int64_t boot_ms,

@@ -165,6 +165,27 @@ def test_ck05_a_reboot_with_a_clock_that_is_wrong(faulty, server, year):
     assert ids(mta) == sorted(ids(mta)) and len(set(ids(mta))) == 4
 
 
+@pytest.mark.parametrize("year", [1970, 2036])
+def test_ck05_a_reboot_with_a_clock_that_is_wrong_grants_nothing_anew(faulty, sink, year):
+    """Neither then nor when the clock is set right; rolling windows and calendars."""
+    mta, out = faulty(), sink()
+    mta.start(out.relay(more='limits = { "2/30d", "3/month calendar" }'))
+    for i in range(4):
+        mta.drop(letter(ident=str(i)))
+    out.wait(2)
+    wait_until(lambda: "waiting for limit" in str(mta.queue()))
+    mta.stop()
+    off = int((year - 1970) * 365.25 * DAY + DAY - time.time() * 1000)
+    mta.faults.reboot(off)
+    mta.start()
+    for waiting, turn in enumerate((lambda: None, lambda: setattr(mta.faults, "clock_ms", mta.faults.clock_ms - off), mta.restart), 3):
+        turn()
+        mta.drop(letter())
+        wait_until(lambda: len(mta.queue()) == waiting and str(mta.queue()).count("waiting for limit") == waiting)
+        assert {row["limit"]: row["used"] for row in mta.json("limits")} == {"2/30d": 2, "3/month calendar": 2}
+    assert out.count() == 2
+
+
 def test_ck06_waits_count_while_the_machine_sleeps(faulty, server):
     """A retry and mail behind a limit go at once; the connection from before is not trusted."""
     mta, srv = faulty(), server(refuse(address="late", count=1))

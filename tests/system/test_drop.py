@@ -341,8 +341,8 @@ def test_dr29_unreadable_file_is_rejected(started):
     assert "readable by the group" in wait_rejected(started, "closed")
 
 
-def test_dr31_time_stamps_mean_nothing(started):
-    """CK09: nor does a file system whose clock is ahead."""
+def test_dr31_ck09_time_stamps_mean_nothing(started):
+    """Nor does a file system whose clock is ahead."""
     for i, when in enumerate((0, 4_000_000_000)):
         outside = started.dir / f"old{i}"
         outside.write_text(letter(str(i)))

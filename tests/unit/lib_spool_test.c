@@ -32,8 +32,8 @@ static void ids_grow_and_come_back_from_text(void **state UNUSED)
 	}
 }
 
-/* CK08: two of one microsecond, too. */
-static void an_id_follows_the_largest_when_the_clock_went_back(void **state UNUSED)
+/* Two of one microsecond, too. */
+static void ck08_an_id_follows_the_largest_when_the_clock_went_back(void **state UNUSED)
 {
 	uint64_t future = (clock_wall_us() + 3600u * 1000000u) << 12;
 
@@ -148,7 +148,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ids_grow_and_come_back_from_text),
-		cmocka_unit_test(an_id_follows_the_largest_when_the_clock_went_back),
+		cmocka_unit_test(ck08_an_id_follows_the_largest_when_the_clock_went_back),
 		cmocka_unit_test(ids_that_are_none),
 		cmocka_unit_test(paths),
 		cmocka_unit_test(complete_is_our_file_of_that_very_mode),

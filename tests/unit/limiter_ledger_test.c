@@ -359,6 +359,7 @@ static void time_over_restarts_and_reboots(void **state)
 		{ "reboot, slightly corrected", "b", { "a", 1000, 499000, 500000 }, 10, 900000, 900000 },
 		{ "boot clock went back", "a", { "a", 1000, 5000, 5000 }, 900, 9000, 9000 },
 		{ "boot unknown", "", { "", 1000, 5000, 5000 }, 1700, 9000, 9000 },
+		{ "CK05: reboot in 2036", "b", { "a", 1000, 5000, 5000 }, 10, 5001 + 366 * 86400000ll, 5000 },
 		{ "before 1970", "b", { "a", 1000, 5000, 5000 }, 10, -70, 5000 },
 	};
 	struct timebase t;
