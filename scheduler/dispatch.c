@@ -137,6 +137,11 @@ static struct lane *lane_of_target(struct scheduler *s, const struct target *t)
 {
 	struct lane *l = lane_get(s, t->server, t->site, t->name);
 
+	if (l->is_name_stale) {
+		free(l->name);
+		l->name = xstrdup(t->name);
+		l->is_name_stale = false;
+	}
 	l->destination = t->destination ? &s->conf->destination[t->destination - 1] : NULL;
 	return l;
 }
@@ -360,6 +365,13 @@ void dispatch_server_resumed(struct scheduler *s, unsigned server)
 			lane_probe(s, s->lane[k]);
 }
 
+/* By this domain its site is not to be found any more. Mail for another one comes back, and names the lane anew. */
+static void lose_name(struct scheduler *s, struct lane *l)
+{
+	l->is_name_stale = true;
+	reroute_all(s, l);
+}
+
 /* The addresses to connect to. False: not known yet, or failed (the lane then knows it). */
 static bool lane_hosts(struct scheduler *s, struct lane *l, struct slice *hosts)
 {
@@ -368,7 +380,7 @@ static bool lane_hosts(struct scheduler *s, struct lane *l, struct slice *hosts)
 	switch (t->state) {
 	case TARGET_KNOWN:
 		if (l->site != 0 && t->site != l->site) { /* the domain moved: so must its mail */
-			reroute_all(s, l);
+			lose_name(s, l);
 			return false;
 		}
 		*hosts = (struct slice){ t->hosts, t->hosts_len };
@@ -377,6 +389,10 @@ static bool lane_hosts(struct scheduler *s, struct lane *l, struct slice *hosts)
 		t->is_lane_waiting = true;
 		return false;
 	default:
+		if (l->site != 0) { /* one domain's trouble is not its site's */
+			lose_name(s, l);
+			return false;
+		}
 		lane_on_failure(s, l, FAILURE_DNS, 0, slice_of("4.4.3"), slice_of(t->text), slice_of("none"));
 		return false;
 	}
@@ -447,7 +463,7 @@ static void pump(struct scheduler *s, struct lane *l)
 		/* A busy session will do only when no more connections may be opened. */
 		if ((!session || session->in_flight > 0) && open_one(s, l))
 			session = session_choose(s, l);
-		if (!session || l->state == LANE_DOWN)
+		if (!session || l->ready_count == 0 || l->state == LANE_DOWN)
 			break;
 		give_one(s, l, session);
 	}

@@ -30,7 +30,8 @@ struct lane {
 	unsigned server;
 	const struct conf_destination *destination; /* settings of the domain or its MX hosts; NULL: none */
 	uint64_t site;                              /* 0 for a relay */
-	char *name; /* the relay's host, or the domain that was first of this site: to find its hosts again */
+	char *name;         /* the relay's host, or a domain of this site: to find its hosts again */
+	bool is_name_stale; /* that domain has gone elsewhere, or is not found: the next one that comes gives its own */
 	enum lane_state state;
 	double window; /* connections that we dare, adapts to success and failure */
 	unsigned sessions, connecting;
