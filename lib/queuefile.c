@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FIRST_READ_BYTES = 4096, XTEXT_MAX = 1000, SERVER_MAX = 64, SUM_DIGITS = 16 };
+enum { FIRST_READ_BYTES = 4096, XTEXT_MAX = 1000, SERVER_MAX = 64, SUM_DIGITS = 16, WORD_BYTES_MAX = 32 };
 
 const char QUEUEFILE_END[] = "end\n";
 static const char MAGIC[] = "postern 1\n";
@@ -508,6 +508,19 @@ enum queuefile_result queuefile_read(int fd, struct queuefile *out)
 	out->text_len = len;
 	result = parse_own_text(out);
 	return result == QUEUEFILE_OK ? check_end(fd, out, first, (size_t)got) : result;
+}
+
+bool queuefile_is_foreign_version(int fd)
+{
+	static const struct slice WORD = { MAGIC, sizeof("postern ") - 1 };
+	char first[WORD_BYTES_MAX];
+	ssize_t got = pread(fd, first, sizeof(first), 0);
+	const char *end = got > 0 ? memchr(first, '\n', (size_t)got) : NULL;
+	uint64_t version;
+
+	return end && (size_t)(end - first) > WORD.len && memcmp(first, WORD.ptr, WORD.len) == 0 &&
+	       text_parse_u64((struct slice){ first + WORD.len, (size_t)(end - first) - WORD.len }, &version) &&
+	       version > 1;
 }
 
 void queuefile_release(struct queuefile *qf)

@@ -64,6 +64,8 @@ extern const char QUEUEFILE_END[]; /* "end\n" */
  * 4 KiB serves ordinary messages. Parses the file as hostile. Release in every case.
  */
 enum queuefile_result queuefile_read(int fd, struct queuefile *out) MUST_CHECK;
+/* Of a file that is DAMAGED: does its first line name a version of this format that we do not know? */
+bool queuefile_is_foreign_version(int fd) MUST_CHECK;
 /* The parser behind it, pure, for fuzzing: bytes must hold the whole header. */
 enum queuefile_result queuefile_parse(struct slice head, struct queuefile *out) MUST_CHECK;
 void queuefile_release(struct queuefile *qf); /* accepts a zeroed struct */

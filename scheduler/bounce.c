@@ -178,23 +178,29 @@ int bounce_write(int spool_fd, const struct conf *conf, const struct bounce *b, 
 
 /* --- dead letters --- */
 
-int bounce_file_to_dead(int spool_fd, const struct bounce *b)
+int bounce_put_aside(int spool_fd, uint64_t queue_id, struct slice words)
 {
 	char id[SPOOL_ID_TEXT], from[SPOOL_PATH_MAX], to[BOUNCE_PATH_MAX], reason[BOUNCE_PATH_MAX];
-	struct bounce dead = *b;
-	struct buf words;
-	int rc;
 
-	spool_id_format(b->original->id, id);
-	spool_queue_path(b->original->id, from);
+	spool_id_format(queue_id, id);
+	spool_queue_path(queue_id, from);
 	(void)snprintf(to, sizeof(to), "dead/%s", id);
 	(void)snprintf(reason, sizeof(reason), "dead/%s.reason", id);
 	if (linkat(spool_fd, from, spool_fd, to, 0) < 0 && errno != EEXIST)
 		return -1;
+	return write_file(spool_fd, reason, "dead", 0600, words); /* syncs the folder for both names */
+}
+
+int bounce_file_to_dead(int spool_fd, const struct bounce *b)
+{
+	struct bounce dead = *b;
+	struct buf words;
+	int rc;
+
 	dead.kind = BOUNCE_DEAD;
 	buf_init(&words, BOUNCE_FULL_MAX);
 	bounce_words_format(&words, &dead, NULL);
-	rc = write_file(spool_fd, reason, "dead", 0600, buf_slice(&words)); /* syncs the folder for both names */
+	rc = bounce_put_aside(spool_fd, b->original->id, buf_slice(&words));
 	buf_release(&words);
 	return rc;
 }

@@ -59,6 +59,9 @@ int bounce_write(int spool_fd, const struct conf *conf, const struct bounce *b, 
  */
 int bounce_file_to_dead(int spool_fd, const struct bounce *b) MUST_CHECK;
 
+/* The same for a file that may be damaged: `words` become the reason. */
+int bounce_put_aside(int spool_fd, uint64_t queue_id, struct slice words) MUST_CHECK;
+
 /* Removes what a predecessor that was killed had begun to write (incoming/ and dead/ NAME.report); once, at the start.
  */
 void bounce_sweep(int spool_fd);

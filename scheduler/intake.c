@@ -145,7 +145,7 @@ static void list_groups(struct scheduler *s, struct grouping *g)
 /* --- admission --- */
 
 /* A file that cannot be understood is kept and never sent: an operator must look at it. */
-static void hold_damaged(struct scheduler *s, uint64_t id, const char *path)
+static void hold_damaged(struct scheduler *s, uint64_t id, const char *path, bool is_foreign)
 {
 	char domain[] = "", sender[] = "";
 	struct plan plan;
@@ -153,7 +153,9 @@ static void hold_damaged(struct scheduler *s, uint64_t id, const char *path)
 		.id = id, .group = 1, .group_count = 1, .state = RECORD_HELD, .domain = domain, .sender = sender
 	};
 
-	log_error("%s is damaged: held; nothing of it is sent", path);
+	log_error(is_foreign ? "%s was written by another version of Postern: held until that one is back, or deleted"
+			     : "%s is damaged: held; nothing of it is sent",
+		  path);
 	if (journal_put(s->journal, &r) != STORE_OK)
 		log_error("%s: no room for its record, looked at again at the next start", path);
 	plan_make_for_domain(&plan, s->conf, slice_of(""));
@@ -166,6 +168,7 @@ static enum read_result read_message(struct scheduler *s, uint64_t id, const cha
 {
 	int fd = openat(s->spool_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	enum queuefile_result result;
+	bool is_foreign;
 
 	*qf = (struct queuefile){ 0 };
 	if (fd < 0 && errno == ENOENT) /* announced again because an acknowledgement was lost: it is in queue/ by now */
@@ -173,13 +176,14 @@ static enum read_result read_message(struct scheduler *s, uint64_t id, const cha
 	result = fd < 0 ? QUEUEFILE_IO : queuefile_read(fd, qf);
 	if (result == QUEUEFILE_IO)
 		log_error("%s: %s; looked at again later", path, strerror(errno));
+	is_foreign = fd >= 0 && result != QUEUEFILE_OK && queuefile_is_foreign_version(fd);
 	if (fd >= 0)
 		close(fd);
 	if (result == QUEUEFILE_IO)
 		return READ_LATER;
 	if (result == QUEUEFILE_OK && qf->id == id)
 		return READ_OK;
-	hold_damaged(s, id, path);
+	hold_damaged(s, id, path, is_foreign);
 	return READ_HELD;
 }
 
@@ -265,6 +269,40 @@ static bool is_being_admitted(const struct scheduler *s, uint64_t id)
 		if (s->refused[i] == id)
 			return true;
 	return false;
+}
+
+bool intake_is_damaged(const struct scheduler *s, uint64_t id)
+{
+	enum queuefile_result result = QUEUEFILE_IO;
+	char path[SPOOL_PATH_MAX];
+	struct queuefile qf = { 0 };
+	int fd;
+
+	spool_queue_path(id, path);
+	fd = openat(s->spool_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0) {
+		result = queuefile_read(fd, &qf);
+		close(fd);
+	}
+	if (result == QUEUEFILE_OK && qf.id != id)
+		result = QUEUEFILE_DAMAGED;
+	queuefile_release(&qf);
+	if (result == QUEUEFILE_DAMAGED)
+		log_error("%s is damaged: held; nothing of it is sent", path);
+	return result == QUEUEFILE_DAMAGED;
+}
+
+bool intake_look_again(struct scheduler *s, entry_index i)
+{
+	uint64_t id = entry_get(s->entries, i)->id, before = s->accepted_count;
+	char path[SPOOL_PATH_MAX];
+
+	if (is_being_admitted(s, id))
+		return false;
+	entry_forget(s, i);
+	spool_queue_path(id, path);
+	intake_admit(s, id, path, false); /* its record takes the place of the one that there was */
+	return s->accepted_count > before;
 }
 
 void intake_on_admit(struct scheduler *s, const struct msg_admit *m)

@@ -22,4 +22,11 @@ entry_index intake_entry(struct scheduler *s, const struct record *r, struct sli
 bool intake_plan(const struct scheduler *s, const struct record *r, struct plan *plan) MUST_CHECK;
 void intake_note_groups(struct scheduler *s, uint64_t id, uint32_t group_count, uint32_t open_groups);
 struct message *message_find(struct scheduler *s, uint64_t id);
+/* It has a queue file, and that cannot be understood: nothing of it may be sent. */
+bool intake_is_damaged(const struct scheduler *s, uint64_t id) MUST_CHECK;
+/*
+ * A file that could not be understood when it came, and has no recipients in its record therefore, is looked at once
+ * more: the entry goes, another comes. False: it is as it was.
+ */
+bool intake_look_again(struct scheduler *s, entry_index i) MUST_CHECK;
 #endif

@@ -23,9 +23,11 @@ struct load {
 	struct id_list orphans;    /* files in queue/ without a record */
 	struct id_list arrivals;   /* files in incoming/ without a record */
 	struct id_list told;       /* a report to the sender is due while it waits, or was */
+	struct id_list unread;     /* held because nobody understood their files: perhaps we do */
 	uint64_t current;          /* message whose records are being read */
 	uint32_t current_groups, current_open;
 	bool needs_addresses;
+	bool is_newer; /* the journal is that of a later version */
 };
 
 static void id_add(struct id_list *list, uint64_t id)
@@ -90,6 +92,10 @@ static bool on_record(void *arg, struct slice key, struct slice value)
 
 	if (journal_key_is_note(key))
 		return true;
+	if (record_is_newer(value)) {
+		load->is_newer = true;
+		return false;
+	}
 	if (!record_peek(key, value, &r, &domain)) {
 		log_error("the queue database has a record that cannot be read: its message is found by its file");
 		return true;
@@ -99,6 +105,11 @@ static bool on_record(void *arg, struct slice key, struct slice value)
 	if (r.id != load->current)
 		end_message(load);
 	load->current = r.id;
+	if (r.state == RECORD_HELD && r.message_rcpt_count == 0) {
+		id_add(&load->unread, r.id);
+		id_add(&load->settled, r.id);
+		return true;
+	}
 	if (r.state == RECORD_DONE) {
 		id_add(&load->settled, r.id);
 		finish_add_done(s, r.id, r.group, NULL);
@@ -230,13 +241,28 @@ static void admit_found(struct scheduler *s, const struct id_list *list, bool is
 	}
 }
 
-bool load_spool(struct scheduler *s)
+static void admit_unread(struct scheduler *s, const struct id_list *list)
+{
+	char path[SPOOL_PATH_MAX];
+
+	for (unsigned i = 0; i < list->count; i++) {
+		spool_queue_path(list->id[i], path);
+		if (faccessat(s->spool_fd, path, F_OK, 0) < 0)
+			spool_incoming_path(list->id[i], path);
+		if (faccessat(s->spool_fd, path, F_OK, 0) < 0 && errno == ENOENT) /* somebody removed it */
+			scheduler_must(s, journal_delete(s->journal, list->id[i], 1), "dropping a record");
+		else
+			intake_admit(s, list->id[i], path, false);
+	}
+}
+
+enum load_result load_spool(struct scheduler *s)
 {
 	struct load load = { .s = s, .needs_addresses = plan_needs_addresses(s->conf) };
 	bool ok = journal_scan(s->journal, 0, on_record, &load) == STORE_OK;
 
 	end_message(&load);
-	ok = ok && walk(&load, "incoming", true) && walk_queue(&load);
+	ok = ok && !load.is_newer && walk(&load, "incoming", true) && walk_queue(&load);
 	if (ok) {
 		drop_lost(s);
 		schedule_all(s);
@@ -246,11 +272,17 @@ bool load_spool(struct scheduler *s)
 		admit_found(s, &load.orphans, true);
 		for (unsigned i = 0; i < load.told.count; i++)
 			report_resume(s, load.told.id[i]);
+		admit_unread(s, &load.unread);
 	}
 	free(load.settled.id);
 	free(load.unfinished.id);
 	free(load.arrivals.id);
 	free(load.orphans.id);
 	free(load.told.id);
-	return ok;
+	free(load.unread.id);
+	if (load.is_newer)
+		log_error("the queue database was written by a newer version of Postern: nothing is touched. Install "
+			  "that version again; or `postern queue rebuild` makes it anew from the queue files, and some "
+			  "recipients may get a second copy");
+	return load.is_newer ? LOAD_NEWER : ok ? LOAD_OK : LOAD_FAILED;
 }

@@ -8,6 +8,7 @@
 #include "scheduler/dispatch.h"
 #include "scheduler/filter.h"
 #include "scheduler/finish.h"
+#include "scheduler/intake.h"
 #include "scheduler/lane.h"
 #include "scheduler/limits.h"
 #include "scheduler/pause.h"
@@ -261,7 +262,8 @@ static bool act_release(struct scheduler *s, entry_index i, struct record *r)
 {
 	int64_t held = r->due.ms > 0 ? held_ms(s, r) : 0, wait = held < 0 && record_waits_for_date(r) ? -held : 0;
 
-	/* A file that could not be read has no recipients and stays. */
+	if (r->state == RECORD_HELD && r->rcpt_count == 0) /* its file could not be understood */
+		return intake_look_again(s, i);
 	if (entry_get(s->entries, i)->place != ENTRY_HELD || record_pending_count(r) == 0)
 		return false;
 	r->state = RECORD_WAITING;

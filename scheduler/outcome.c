@@ -7,6 +7,7 @@
 #include "scheduler/events.h"
 #include "scheduler/fuse.h"
 #include "scheduler/gate.h"
+#include "scheduler/intake.h"
 #include "scheduler/job.h"
 #include "scheduler/limits.h"
 #include "scheduler/permit.h"
@@ -223,10 +224,33 @@ static bool go_again(struct scheduler *s, struct job *job, const struct msg_repo
 	return true;
 }
 
+/* Edited by hand, or by a broken disk: held as it is, for it can become nothing but what nobody wrote. */
+static bool hold_if_damaged(struct scheduler *s, struct job *job, const struct msg_report *m)
+{
+	struct record *r;
+	entry_index i;
+
+	if (m->cause != FAILURE_LOCAL || record_pending_count(job->record) == 0 ||
+	    !intake_is_damaged(s, job->record->id))
+		return false;
+	permit_settle(s, job, counts(s, job, m));
+	i = job_end(s, job, &r);
+	record_hold(r);
+	job_record(s, r);
+	entry_get(s->entries, i)->place = ENTRY_HELD;
+	record_free(&r);
+	return true;
+}
+
 static void finish_report(struct scheduler *s, struct job *job, const struct msg_report *m)
 {
 	struct session *session = job->session;
 
+	if (hold_if_damaged(s, job, m)) {
+		if (session)
+			session_on_progress(s, session);
+		return;
+	}
 	if (go_again(s, job, m)) {
 		if (session)
 			session_on_progress(s, session);

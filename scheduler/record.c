@@ -169,6 +169,11 @@ static bool take_head(struct reader *r, struct slice key, struct record *out)
 	       out->priority < PRIORITY_COUNT;
 }
 
+bool record_is_newer(struct slice value)
+{
+	return value.len > 0 && (uint8_t)value.ptr[0] > RECORD_VERSION;
+}
+
 bool record_peek(struct slice key, struct slice value, struct record *out, struct slice *domain)
 {
 	struct reader r = { value.ptr, value.ptr + value.len, false };

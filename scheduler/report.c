@@ -28,7 +28,7 @@ struct report {
 	enum bounce_kind kind;
 };
 
-enum report_source { SOURCE_OPEN, SOURCE_GONE, SOURCE_LATER };
+enum report_source { SOURCE_OPEN, SOURCE_GONE, SOURCE_DAMAGED, SOURCE_LATER };
 
 static enum report_source report_open(struct report *report, struct scheduler *s, uint64_t id)
 {
@@ -50,7 +50,9 @@ static enum report_source report_open(struct report *report, struct scheduler *s
 		return SOURCE_OPEN;
 	log_error("%s: cannot be read for a report to its sender: %s", path,
 		  result == QUEUEFILE_IO ? strerror(errno) : "it is damaged");
-	return result == QUEUEFILE_IO && !is_gone ? SOURCE_LATER : SOURCE_GONE;
+	if (result == QUEUEFILE_DAMAGED)
+		return SOURCE_DAMAGED;
+	return is_gone ? SOURCE_GONE : SOURCE_LATER;
 }
 
 static void report_close(struct report *report)
@@ -176,6 +178,30 @@ static bool report_exists(struct scheduler *s, uint64_t id)
 	return has_record;
 }
 
+/* What nobody can be told of is kept, for who repairs the file. */
+static bool keep_damaged(struct scheduler *s, const struct record_list *list)
+{
+	struct buf words;
+	bool ok;
+
+	buf_init(&words, BOUNCE_FULL_MAX);
+	buf_printf(&words,
+		   "The queue file of this message from <%s> is damaged, so its sender was not told that these did not "
+		   "get it:\n",
+		   list->record[0]->sender);
+	for (unsigned i = 0; i < list->count; i++) {
+		const struct record *r = list->record[i];
+
+		for (unsigned k = 0; k < r->rcpt_count; k++)
+			if (r->rcpt[k].state == RCPT_BOUNCED || r->rcpt[k].state == RCPT_EXPIRED)
+				buf_printf(&words, "<%s>: %s\n", r->rcpt[k].address,
+					   r->rcpt[k].outcome ? r->outcome[r->rcpt[k].outcome - 1].text : "");
+	}
+	ok = is_written(bounce_put_aside(s->spool_fd, list->record[0]->id, buf_slice(&words)));
+	buf_release(&words);
+	return ok;
+}
+
 /* Failed recipients of all kinds: to the sender, to the postmaster, or aside. At most one report is written. */
 static bool write_reports(struct scheduler *s, const struct record_list *list, uint64_t report_id)
 {
@@ -201,6 +227,8 @@ static bool write_reports(struct scheduler *s, const struct record_list *list, u
 			break; /* a message with a sender has no other kind but this and none */
 	}
 	report_close(&report);
+	if (source == SOURCE_DAMAGED)
+		ok = keep_damaged(s, list);
 	return ok && source != SOURCE_LATER; /* when it is gone nothing is left to tell from: said in the log */
 }
 

@@ -414,6 +414,7 @@ static int before_jail(struct proc *p)
 static int after_jail(struct proc *p)
 {
 	struct scheduler *s = xcalloc(1, sizeof(*s));
+	enum load_result found;
 	bool is_rebuilt;
 
 	s->rules = proc_context(p);
@@ -431,8 +432,10 @@ static int after_jail(struct proc *p)
 	open_channels(s);
 	bounce_sweep(s->spool_fd);
 	age_load(s, clock_boot_id());
-	if (!read_boards(s) || !load_spool(s))
+	if (!read_boards(s) || (found = load_spool(s)) == LOAD_FAILED)
 		return EXIT_STATUS_TEMPORARY;
+	if (found == LOAD_NEWER)
+		return EXIT_STATUS_CONFIG; /* no restart helps */
 	incarnation_check(s);
 	hold_sweep(s->journal);
 	pause_load(s);

@@ -1,10 +1,12 @@
 """What operators do to an instance by mistake (D8): each is named in plain words, nothing is lost, nothing is sent twice."""
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
 
+from fake_smtp import free_address
 from harness import wait_until
 from test_deliver import letter
 from test_failover import relay
@@ -121,6 +123,93 @@ def test_op09_modes_of_folders_are_mended(mta, server):
     mta.drop(letter())
     srv.wait(1)
     mta.wait_empty()
+
+
+# --- files that somebody edited, or that another version wrote
+
+EDITS = {
+    "recipient": lambda data: data.replace(b"rcpt=b@there", b"rcpt=c@there"),
+    "a line more": lambda data: data.replace(b"hello", b"hello hello"),
+    "cut short": lambda data: data[:-3],
+    "next version": lambda data: data.replace(b"postern 1\n", b"postern 2\n"),
+}
+
+
+def queue_file(mta):
+    path, = mta.spool.glob("queue/*/*")
+    return path
+
+
+def edit(path, how):
+    """In place, as an editor does that keeps owner and mode. Returns what was there."""
+    before = path.read_bytes()
+    assert how(before) != before
+    with open(path, "r+b") as file:
+        file.write(how(before))
+        file.truncate()
+    return before
+
+
+def is_held(mta):
+    return mta.status()["queue"]["held"] == 1
+
+
+@pytest.mark.parametrize("how", EDITS)
+def test_op10_an_edited_queue_file_is_held(mta, server, how):
+    """While it waits: the next attempt finds out, and nothing of it is sent; put right and released it goes as it came."""
+    srv = server(refuse(count=1))
+    mta.start('retry { after = { "1h" } }\n' + relay("out", srv))
+    mta.drop(letter())
+    mta.wait_log("status=deferred")
+    before = edit(queue_file(mta), EDITS[how])
+    mta.postern("retry", "--all", check=True)
+    mta.wait_log("is damaged: held; nothing of it is sent")
+    wait_until(lambda: is_held(mta))
+    mta.postern("release", "--all", check=True)
+    mta.wait_log("is damaged: held", times=2)       # still so
+    wait_until(lambda: is_held(mta))
+    edit(queue_file(mta), lambda _: before)
+    mta.postern("release", "--all", check=True)
+    message, = srv.wait(1)
+    assert message.rcpts == ["<b@there.example>"] and message.data.endswith(b"\r\n\r\nhello\r\n")
+    mta.wait_empty()
+    assert not mta.grep("status=bounced")
+
+
+@pytest.mark.parametrize("how, remedy", [("recipient", "release"), ("cut short", "restart"), ("next version", "restart")])
+def test_op10_op12_a_file_that_is_not_understood_when_it_is_found(mta, server, how, remedy):
+    """As after a downgrade: held, and taken in when it can be understood, by `release` or at the next start."""
+    srv = server(refuse(count=1))
+    with_waiting_mail(mta, srv)
+    before = edit(queue_file(mta), EDITS[how])
+    shutil.rmtree(mta.spool / "db/queue")
+    mta.start()
+    mta.wait_log("written by another version of Postern: held" if how == "next version" else "is damaged: held")
+    assert is_held(mta) and not srv.messages
+    mta.kill("scheduler")                           # nor is it forgotten
+    wait_until(lambda: mta.postern("status").returncode == 0 and is_held(mta))
+    mta.postern("release", "--all", check=True)
+    assert is_held(mta)
+    edit(queue_file(mta), lambda _: before)
+    if remedy == "release":
+        assert "1 message released" in mta.postern("release", "--all", check=True).stdout
+    else:
+        mta.restart()
+    message, = srv.wait(1)
+    assert message.rcpts == ["<b@there.example>"]
+    mta.wait_empty()
+
+
+def test_op10_an_edited_file_whose_time_is_over_is_kept(mta):
+    """Its sender cannot be told, so it is set aside with the reason, and not removed."""
+    mta.start(f'retry {{ after = {{ "1s" }} max-age = "2s" }}\nserver "out" {{ host = "{free_address()}" port = 2525 tls = none }}\n')
+    mta.drop(letter())
+    mta.wait_log("status=deferred")
+    edit(queue_file(mta), EDITS["recipient"])
+    mta.wait_empty()
+    reason, = mta.spool.glob("dead/*.reason")
+    assert "<b@there.example>" in reason.read_text() and "<a@here.example>" in reason.read_text()
+    assert b"rcpt=c@there" in reason.with_suffix("").read_bytes()
 
 
 # --- a server that refuses everything

@@ -179,7 +179,7 @@ static void die_and_start(struct scheduler *s, unsigned point, bool is_failure)
 {
 	put_message(s);
 	die_at(s, point, is_failure);
-	assert_true(load_spool(s));
+	assert_int_equal(load_spool(s), LOAD_OK);
 	after_sync(s);
 	wait_on(s, is_failure);
 	after_sync(s);
