@@ -150,8 +150,8 @@ struct conf_errors {
 };
 
 void conf_errors_release(struct conf_errors *e);
-void conf_errors_move(struct conf_errors *to,
-		      struct conf_errors *from); /* behind those there are; `from` is empty then */
+/* Behind those there are; `from` is empty then. */
+void conf_errors_move(struct conf_errors *to, struct conf_errors *from);
 
 /*
  * Reads `path` (a regular file) or, when fd >= 0, that descriptor's content under the name `path`. Returns a

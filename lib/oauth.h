@@ -34,6 +34,7 @@ void oauth_put_dns(struct buf *out, const struct conf *c);
 void oauth_put_number(struct buf *out, const char *name, uint64_t number);
 void oauth_put_request(struct buf *out, const struct oauth_ask *ask);
 
+/* A record of helper programs: NAME NUL VALUE NUL; neither holds a NUL. */
 void oauth_put_record(struct buf *out, const char *name, struct slice value);
 /* Cuts one record off the front of *rest; false at the end, or where it is none (rest->len > 0 then). Borrowed. */
 bool oauth_next_record(struct slice *rest, struct slice *name, struct slice *value) MUST_CHECK;

@@ -23,6 +23,10 @@ enum refresh_result {
 	REFRESH_NONE  /* no token that can be used: `why`. Open none the less, where only a new one is wanted */
 };
 
+/*
+ * Reads the token and locks the file, never waiting; what an earlier one left unfinished is finished first. `path` is
+ * copied. Fills *r, also for NONE; after BUSY there is nothing to release.
+ */
 enum refresh_result refresh_open(struct refresh *r, const char *path) MUST_CHECK;
 /* Writes and syncs it to `fd`, which need not belong to a struct refresh. False with errno. Does nothing else. */
 bool refresh_write(int fd, const char *token) MUST_CHECK;

@@ -60,7 +60,7 @@ struct reply_facts {
 
 struct replies;
 
-struct replies *replies_new(void);
+struct replies *replies_new(void); /* no rules */
 void replies_free(struct replies **r);
 /*
  * Adds the rules of one file behind those there are. Every mistake is appended to `errors` as "FILE:LINE: WORD: what is

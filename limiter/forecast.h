@@ -14,6 +14,7 @@ struct forecast_result {
 	char scope[SCOPE_NAME_MAX + 1];
 };
 
+/* The ledger is only read: what is played through are copies of the accounts that mail is added for. */
 struct forecast *forecast_new(struct ledger *ledger_borrowed, int64_t now);
 void forecast_free(struct forecast **f);
 /* Mail that falls under the same scopes; beyond FORECAST_GROUPS_MAX it joins the last one. */

@@ -55,10 +55,11 @@ struct lease {
 	bool is_asked;            /* a call about it is under way */
 };
 
-void lease_book_init(struct lease_book *b);
+void lease_book_init(struct lease_book *b); /* no lease yet; allocates nothing */
 /* Every lease begins anew: nothing is held, nothing was used. */
 void lease_book_begin_session(struct lease_book *b);
 
+/* `owner`, whose limit number `limit` it is for, is borrowed, too. */
 struct lease *lease_new(struct lease_book *book_borrowed, struct account *owner, unsigned limit);
 void lease_free(struct lease **l);
 /* A session begins: so much is under way from before. */
@@ -88,8 +89,9 @@ uint64_t lease_want(struct lease *l, int64_t now, uint64_t outstanding, uint64_t
 void lease_note_sent(struct lease *l);
 struct lease_answer {
 	uint64_t granted, used;
-	int64_t wait_ms; /* until there is room; 0: there is, -1: nobody knows, -2: another period has begun, ask anew
-			  */
+	/* until there is room; 0: there is, -1: nobody knows, -2: another period has begun, ask anew */
+	int64_t wait_ms;
 };
+/* What the store said to call number `call`; one of an earlier session is ignored. */
 void lease_take_answer(struct lease *l, int64_t now, uint64_t call, uint64_t outstanding, const struct lease_answer *a);
 #endif

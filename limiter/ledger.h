@@ -36,7 +36,8 @@ struct ledger_options {
 enum store_open_result ledger_open(struct ledger **out, const struct ledger_options *o, const char **why) MUST_CHECK;
 void ledger_close(struct ledger **l); /* what was not committed is lost: commit first */
 
-int64_t ledger_now(struct ledger *l, int64_t boot_ms); /* limiter time */
+/* Milliseconds of limiter time, which never goes back, also over restarts; boot_ms: CLOCK_BOOTTIME. */
+int64_t ledger_now(struct ledger *l, int64_t boot_ms);
 /* How far the wall clock is ahead of limiter time; 0 until told. Calendars follow it. */
 void ledger_set_wall(struct ledger *l, int64_t now, int64_t wall_ms);
 struct moment ledger_moment(const struct ledger *l, int64_t now);

@@ -3,6 +3,7 @@
 #define SCHEDULER_EVENTS_H
 #include "scheduler/attempt.h"
 
+/* It is recorded, and in the queue from now on. */
 void event_arrived(struct scheduler *s, const struct queuefile *qf);
 /* A worker's report was judged; the worker itself writes the `to=` lines once it is acknowledged. */
 void event_attempt(struct scheduler *s, const struct record *r, const struct msg_report *m, enum disposition d,
@@ -15,6 +16,7 @@ void event_failure(struct scheduler *s, const struct record *r, const struct fai
 void event_suspended(struct scheduler *s, entry_index i, struct slice why);
 /* Every pending recipient's time is over: status=bounced, 4.4.7, with the last reply. */
 void event_expired(struct scheduler *s, const struct record *r);
+/* No reply to the final dot: a copy may have been delivered already, and another will be sent. */
 void event_possibly_repeated(struct scheduler *s, const struct record *r);
 void event_bounced(struct scheduler *s, uint64_t id, uint64_t bounce_id); /* a report to the sender was made */
 void event_removed(struct scheduler *s, uint64_t id, const char *why);    /* "delivered", "bounced", "deleted" */

@@ -22,10 +22,10 @@ bool filter_is_empty(const struct filter *f); /* nothing was asked for */
 bool filter_takes_record(const struct filter *f, const struct scheduler *s, const struct entry *e,
 			 const struct record *r);
 
-/* All entries of messages the filter may take, in order of id; freed by the caller. */
 struct entry_ref {
 	uint64_t id;
 	entry_index index;
 };
+/* All entries of messages the filter may take, in order of id; the caller frees the array. */
 struct entry_ref *filter_collect(struct scheduler *s, const struct filter *f, unsigned *count);
 #endif

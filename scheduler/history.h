@@ -27,6 +27,7 @@ struct history_outcome {
 	struct wall next; /* ms 0: none */
 };
 
+/* A line each, gathered until history_flush(). status: why nothing is left to do, "delivered" and the like. */
 void history_arrived(struct history *h, struct wall now, uint64_t id, struct slice sender, uint64_t size_bytes,
 		     uint32_t rcpt_count, uint32_t uid);
 void history_outcome(struct history *h, struct wall now, uint64_t id, const struct history_outcome *o);

@@ -58,6 +58,7 @@ struct lane {
 	struct lane *next_dirty, *next_wanting, *prev_wanting;
 };
 
+/* Finds or makes. `site`: of the MX host set, 0 for a relay. `name`: as in struct lane; copied. */
 struct lane *lane_get(struct scheduler *s, unsigned server, uint64_t site, const char *name);
 struct lane *lane_at(struct scheduler *s, uint32_t index); /* NULL when gone */
 const struct conf_server *lane_server(const struct scheduler *s, const struct lane *l);

@@ -6,6 +6,7 @@
 #define SCHEDULER_OUTCOME_H
 #include "scheduler/lane.h"
 
+/* One that was heard before is acknowledged again and changes nothing. */
 void outcome_on_report(struct scheduler *s, struct worker *w, const struct msg_report *m);
 /* A scheduler before us sent it: it is under way on that session. */
 void outcome_on_inflight(struct scheduler *s, struct worker *w, const struct msg_inflight *m);

@@ -4,6 +4,7 @@
 #include "scheduler/control.h"
 #include "scheduler/scheduler.h"
 
+/* Of struct control_command; arg: the scheduler. */
 void status_command(void *arg, const struct control_request *request, struct control_reply *reply);
 /* The limiter's answers to LIMIT_QUERY, and its death while one was open. */
 void status_on_limit_state(struct scheduler *s, const struct msg_limit_state *m);

@@ -26,6 +26,7 @@ struct delivery {
 	uint32_t index[]; /* of the recipients in the queue file */
 };
 
+/* What the message says is copied; its file is not open yet. */
 struct delivery *delivery_new(const struct msg_deliver *m);
 void delivery_free(struct delivery **d);
 /*

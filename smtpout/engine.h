@@ -147,6 +147,7 @@ bool engine_wants_mail(const struct engine *e);
 void engine_take_mail(struct engine *e, struct engine_mail *mail); /* only when it wants one */
 void engine_hang_up(struct engine *e); /* QUIT when the mails in hand are over; wants no more */
 
+/* What the owner has to do now; call until ENGINE_NONE, after every event. *mail: for MAIL_DONE and BODY. */
 enum engine_action engine_next(struct engine *e, struct engine_mail **mail);
 unsigned engine_owed(const struct engine *e);         /* replies owed for commands that were sent */
 enum engine_step engine_step(const struct engine *e); /* what the next reply answers; STEP_COUNT: nothing is owed */

@@ -39,6 +39,7 @@ struct pop {
 	struct engine_outcome failure; /* cause FAILURE_NONE: logged in. text is owned */
 };
 
+/* All borrowed until pop_release(). `peer`: for the log; may_be_clear: the password may go without TLS. */
 void pop_init(struct pop *p, const char *peer, enum engine_tls tls, const struct sasl_account *account,
 	      struct login *login, bool may_be_clear);
 void pop_release(struct pop *p);
@@ -52,5 +53,6 @@ void pop_secured(struct pop *p);
 void pop_sent(struct pop *p);
 void pop_lost(struct pop *p, bool is_timeout, const char *error);
 
+/* What the owner has to do now; call until it is POP_NONE, after every event. */
 enum pop_action pop_next(struct pop *p);
 #endif

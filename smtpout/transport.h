@@ -17,8 +17,10 @@ struct transport {
 
 void transport_open(struct transport *t, struct loop *loop, int fd, loop_io_cb fn, void *arg); /* takes fd */
 void transport_close(struct transport *t); /* also from within the callback */
+/* The handshake is next. `policy` must outlive the stream; `target` is borrowed for the call. */
 void transport_start_tls(struct transport *t, struct tls_policy *policy, const struct tls_target *target);
 enum io_result transport_handshake(struct transport *t) MUST_CHECK;
+/* As tls_read() and tls_write(): *done > 0 bytes moved, or IO_AGAIN: the callback comes. */
 enum io_result transport_read(struct transport *t, char *bytes, size_t max, size_t *done) MUST_CHECK;
 enum io_result transport_write(struct transport *t, const char *bytes, size_t len, size_t *done) MUST_CHECK;
 enum io_result transport_sendfile(struct transport *t, struct body *body, size_t *done) MUST_CHECK; /* in clear only */

@@ -36,6 +36,7 @@ struct worker {
 	uint16_t slot[BOARD_SLOTS];
 };
 
+/* All borrowed. No policies and no accounts yet. */
 void worker_init(struct worker *w, struct loop *loop, const struct conf *conf, int queue_fd);
 void worker_release(struct worker *w);
 /* A free board slot, or -1; report_book gives it back. */

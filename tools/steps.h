@@ -10,6 +10,7 @@ struct steps {
 	bool is_json;
 };
 
+/* The headings, for people on a terminal. */
 void steps_begin(const struct steps *s);
 /* `name` of the step, `took_ms` negative: not worth telling, `text` from anywhere: it is made printable. */
 void steps_put(const struct steps *s, enum step_result result, const char *name, int64_t took_ms, const char *text);
