@@ -129,6 +129,13 @@ class Session:
             self.server.tls_errors.append(str(e))
             raise Closed from e
 
+    def until_starttls(self, extensions=("STARTTLS",), reply="220 go"):
+        """Greet, offer STARTTLS, wait for it, and answer it without shaking hands."""
+        self.say("220 hi")
+        self.ehlo(extensions)
+        self.expect("STARTTLS")
+        self.say(reply)
+
     def ehlo(self, extensions=None, name="fake.example"):
         """Greeting's second half: wait for EHLO or HELO and answer it."""
         line = self.expect("EHLO |HELO ")
@@ -181,6 +188,14 @@ class Session:
 def ordinary(session):
     session.say("220 fake.example ESMTP")
     session.serve()
+
+
+def breaks_tls(session):
+    """Agrees to TLS, and breaks it once the client's hello is there: what comes sooner would be an injection."""
+    session.until_starttls()
+    session.read()
+    session.send(b"this is no TLS record at all\r\n")
+    session.close()
 
 
 class Server:

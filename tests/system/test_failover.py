@@ -117,10 +117,7 @@ def no_starttls(s):
 
 
 def broken_starttls(s):
-    s.say("220 fake.example ESMTP")
-    s.ehlo(["STARTTLS"])
-    s.expect("STARTTLS")
-    s.say("220 go")
+    s.until_starttls()
     s.read()
     s.send(b"\x15\x03\x03\x00\x02\x02\x28")     # alert: handshake failure
     s.close()
@@ -132,10 +129,7 @@ def good_starttls(s):
 
 
 def refuses_starttls(s):
-    s.say("220 fake.example ESMTP")
-    s.ehlo(["STARTTLS"])
-    s.expect("STARTTLS")
-    s.say("454 4.7.0 TLS not available")
+    s.until_starttls(reply="454 4.7.0 TLS not available")
     s.expect("QUIT")
 
 

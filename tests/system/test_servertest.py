@@ -11,7 +11,7 @@ import pytest
 
 import harness
 import peers
-from fake_smtp import free_address
+from fake_smtp import breaks_tls, free_address
 from test_login import login_server, no_secret_anywhere, pki, secret  # noqa: F401 (fixtures)
 from test_tls import Pki, context, record, speaks_tls, tlsa
 
@@ -326,14 +326,7 @@ def test_no_tls_offered(try_it, server):
 
 
 def test_opportunistic_goes_on_in_clear(try_it, server):
-    def broken(s):
-        s.say("220 hi")
-        s.ehlo(["STARTTLS"])
-        s.expect("STARTTLS")
-        s.say("220 go")
-        s.read()                                # the handshake has begun: what came sooner would be an attack
-        s.say("no TLS at all")
-    there = server([broken, lambda s: (s.say("220 hi"), s.serve())])
+    there = server([breaks_tls, lambda s: (s.say("220 hi"), s.serve())])
     status, rows = try_it(relay(there, "tls = opportunistic"))
     assert status == 0 and len(there.wait(1)) == 1
     assert any(row["result"] == "advice" and "in clear" in row["text"] for row in rows)

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from childproc import PEER_ALIVE, PEER_DEAD
-from fake_smtp import Server, free_address, ordinary
+from fake_smtp import Server, breaks_tls, free_address, ordinary
 from harness import SLOW, Sink, wait_until
 from smtpchild import PASSED_ON, Smtpout, server_key
 
@@ -646,10 +646,7 @@ def test_tl01_starttls_missing(smtpout, server):
 
 def test_tl02_commands_behind_the_starttls_reply(smtpout, server, certificates):
     def script(s):
-        s.say("220 hi")
-        s.ehlo(["STARTTLS"])
-        s.expect("STARTTLS")
-        s.send("220 go\r\n250-mx\r\n250 PIPELINING\r\n")
+        s.until_starttls(reply="220 go\n250-mx\n250 PIPELINING")
         s.read()
     outcome, down = one(smtpout(section(more="tls = opportunistic")), server(script, tls=certificates[1]))
     assert down["cause"] == "protocol" and verdicts(outcome) == ["unsent"]
@@ -657,35 +654,22 @@ def test_tl02_commands_behind_the_starttls_reply(smtpout, server, certificates):
 
 def test_tl05_the_handshake_stalls(smtpout, server):
     def script(s):
-        s.say("220 hi")
-        s.ehlo(["STARTTLS"])
-        s.expect("STARTTLS")
-        s.say("220 go")
+        s.until_starttls()
         s.pause(60)
     out = smtpout(section(more='tls = require timeout = "1s"'))
     _, down = one(out, server(script))
     assert down["cause"] == "tls" and "timed out" in down["text"]
 
 
-def broken_tls(s):
-    s.say("220 hi")
-    s.ehlo(["STARTTLS"])
-    s.expect("STARTTLS")
-    s.say("220 go")
-    s.read()                                # the client's hello: what follows is no injection
-    s.send(b"this is no TLS record at all\r\n")
-    s.close()
-
-
 def test_tl06_opportunistic_tries_again_in_clear(smtpout, server):
-    srv = server([broken_tls, tls_server])
+    srv = server([breaks_tls, tls_server])
     outcome, _ = one(smtpout(section(more="tls = opportunistic")), srv)
     assert verdicts(outcome) == ["delivered"]
     assert not [c for c in srv.sessions[1].commands if c == "STARTTLS"]
 
 
 def test_tl06_require_does_not(smtpout, server):
-    srv = server([broken_tls, tls_server])
+    srv = server([breaks_tls, tls_server])
     outcome, down = one(smtpout(section(more="tls = require")), srv)
     assert verdicts(outcome) == ["unsent"] and down["cause"] == "tls" and len(srv.sessions) == 1
 

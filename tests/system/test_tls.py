@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import peers
-from fake_smtp import free_address
+from fake_smtp import breaks_tls, free_address
 from harness import wait_until
 from smtpchild import TLS_DANE, TLS_NONE, TLS_OPPORTUNISTIC, TLS_REQUIRE, TLS_VERIFY
 from test_smtp import BODY, section, server, smtpout, verdicts, wrapped  # noqa: F401 (fixtures)
@@ -237,6 +237,7 @@ def test_unusable_client_key(smtpout, server, pki, tmp_path, level):
         assert re.search(rf"server {name} cannot be used: tls-client-key: .*: \w", out.log())
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")    # that old versions are old is the point
 @pytest.mark.parametrize("offered, wanted, is_good", [
     (ssl.TLSVersion.TLSv1, "1.0", True), (ssl.TLSVersion.TLSv1_1, "1.0", True), (ssl.TLSVersion.TLSv1_1, "1.1", True),
     (ssl.TLSVersion.TLSv1, "1.1", False), (ssl.TLSVersion.TLSv1_1, None, False), (ssl.TLSVersion.TLSv1_2, None, True),
@@ -287,10 +288,7 @@ def test_tl03_what_was_learnt_in_clear_is_forgotten(smtpout, server, pki):
                                                   ("opportunistic", ([],), "unsent"), ("opportunistic", "good", "unsent")])
 def test_tl04_starttls_refused(smtpout, server, pki, reply, level, dane, verdict):
     def script(s):
-        s.say("220 hi")
-        s.ehlo(["STARTTLS"])
-        s.expect("STARTTLS")
-        s.say(reply)
+        s.until_starttls(reply=reply)
         s.serve(extensions=[])
     srv = server(script)
     dane = ([tlsa(pki.good)],) if dane == "good" else dane
@@ -305,20 +303,10 @@ def test_tl01_stripped_where_records_promise_tls(smtpout, server, pki, dane):
     assert cause == "tls" and "was not offered" in text and not srv.messages
 
 
-def broken(s):
-    s.say("220 hi")
-    s.ehlo(["STARTTLS"])
-    s.expect("STARTTLS")
-    s.say("220 go")
-    s.read()
-    s.send(b"this is no TLS record at all\r\n")
-    s.close()
-
-
 def test_tl06_no_clear_text_where_records_promise_tls(smtpout, server, pki):
     out = smtpout(section(more="tls = opportunistic"))
     for records in ([tlsa(pki.good)], []):
-        srv = server([broken, speaks_tls])
+        srv = server([breaks_tls, speaks_tls])
         assert send(out, srv, records)[:2] == ("unsent", "tls") and len(srv.sessions) == 1
 
 

@@ -19,10 +19,7 @@ LOGIN_SECRETS = (PASSWORD.encode(), base64.b64encode(b"\0bob\0" + PASSWORD.encod
 
 
 def offers_starttls(s, reply="220 go"):
-    s.say("220 hi")
-    s.ehlo(["PIPELINING", "STARTTLS", "AUTH CRAM-MD5 PLAIN LOGIN"])
-    s.expect("STARTTLS")
-    s.say(reply)
+    s.until_starttls(["PIPELINING", "STARTTLS", "AUTH CRAM-MD5 PLAIN LOGIN"], reply)
 
 
 def never_speaks_tls(s):
