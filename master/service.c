@@ -83,7 +83,7 @@ enum service_action service_step(struct service *s, enum service_event event, st
 		note_death(s, now);
 	if (cell.action == SERVICE_DO_SPAWN)
 		note_start(s, now);
-	if (event == SERVICE_REPLACE)
+	if (event == SERVICE_REPLACE || (event == SERVICE_START && cell.action == SERVICE_DO_SPAWN))
 		s->failures = s->unready = 0; /* with another configuration it may work */
 	if (cell.action == SERVICE_DO_ANNOUNCE)
 		s->was_ready = true;

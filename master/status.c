@@ -33,9 +33,12 @@ static void compose(struct buf *out, const struct master *m)
 		   POSTERN_VERSION, (long)getpid(), (long long)m->started_at.ms / 1000, state_of(m), m->reloads,
 		   m->refused_reloads);
 	for (unsigned i = 0; i < m->child_count; i++) {
-		if (i > 0)
-			buf_put_char(out, ',');
-		put_process(out, &m->children[i]->service);
+		const struct service *s = &m->children[i]->service;
+
+		if (s->role == ROLE_SMTPOUT && s->state == SERVICE_IDLE) /* a place that is free */
+			continue;
+		buf_put_str(out, i > 0 ? "," : "");
+		put_process(out, s);
 	}
 	buf_put_str(out, "],\"tokens\":");
 	tokens_put_status(m->tokens, out);

@@ -21,6 +21,13 @@ static struct child *find_role(const struct master *m, enum proc_role role)
 	return NULL;
 }
 
+/* A worker's place that no worker is to run in now; the last one there may still have something to finish. */
+static bool is_spare(const struct child *c)
+{
+	return c->service.role == ROLE_SMTPOUT &&
+	       (c->service.state == SERVICE_IDLE || c->service.state == SERVICE_STOPPING);
+}
+
 static struct child *find_pid(const struct master *m, pid_t pid)
 {
 	for (unsigned i = 0; i < m->child_count; i++) {
@@ -67,8 +74,10 @@ static void tell_partners(struct child *about, enum peer_life life)
 
 static void tell_newborn(struct child *newborn, struct child *partner)
 {
+	enum service_state state = partner->service.state;
+
 	if (partner->service.pid != 0)
-		tell(newborn, partner, partner->service.state == SERVICE_ENDING ? PEER_ENDING : PEER_ALIVE);
+		tell(newborn, partner, state == SERVICE_ENDING || state == SERVICE_STOPPING ? PEER_ENDING : PEER_ALIVE);
 }
 
 static void introduce(struct child *newborn)
@@ -161,7 +170,7 @@ static pid_t spawn_with_descriptors(struct child *c)
 		.folder = m->folder,
 		.program = role_name(c->service.role),
 		.index = c->service.index,
-		.workers = m->workers,
+		.workers = m->worker_places,
 		.generation = c->service.generation,
 		.spool = m->conf->spool,
 		.conf_path = m->conf_path,
@@ -266,7 +275,7 @@ static void do_announce(struct child *c)
 
 	log_debug("%s is ready", c->name);
 	for (unsigned i = 0; i < m->child_count; i++) {
-		if (m->children[i]->service.state != SERVICE_UP)
+		if (m->children[i]->service.state != SERVICE_UP && !is_spare(m->children[i]))
 			return;
 	}
 	if (m->is_ready)
@@ -470,10 +479,13 @@ static int add_child(struct master *m, enum proc_role role, unsigned index)
 
 static int add_workers(struct master *m, unsigned workers)
 {
-	for (; m->workers < workers; m->workers++) {
-		if (add_child(m, ROLE_SMTPOUT, m->workers) < 0)
+	unsigned places = 2 * workers < PROC_WORKERS_MAX ? 2 * workers : PROC_WORKERS_MAX;
+
+	for (; m->worker_places < places; m->worker_places++) {
+		if (add_child(m, ROLE_SMTPOUT, m->worker_places) < 0)
 			return -1;
 	}
+	m->workers = workers;
 	return 0;
 }
 
@@ -505,28 +517,60 @@ void supervisor_close(struct master *m)
 	loop_timer_free(&m->heartbeat);
 }
 
+static unsigned count_workers(const struct master *m)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < m->child_count; i++)
+		count += m->children[i]->service.role == ROLE_SMTPOUT && !is_spare(m->children[i]);
+	return count;
+}
+
 void supervisor_start(struct master *m)
 {
-	for (unsigned i = 0; i < m->child_count; i++)
-		supervisor_apply(m->children[i], SERVICE_START);
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (!is_spare(m->children[i]) || count_workers(m) < m->workers)
+			supervisor_apply(m->children[i], SERVICE_START);
+	}
 	status_write(m);
+}
+
+/* A worker finishes in its place what is under way, and the next one begins in another, as far as there is one. */
+static void replace_workers(struct master *m)
+{
+	unsigned free_places = 0;
+
+	for (unsigned i = 0; i < m->child_count; i++)
+		free_places += is_spare(m->children[i]) && m->children[i]->service.pid == 0;
+	for (unsigned i = 0; i < m->child_count; i++) {
+		struct child *c = m->children[i];
+
+		if (c->service.role != ROLE_SMTPOUT || is_spare(c))
+			continue;
+		if (c->service.pid == 0 || c->service.state == SERVICE_ENDING || free_places == 0) {
+			supervisor_apply(c, SERVICE_REPLACE);
+			continue;
+		}
+		free_places--;
+		tell_partners(c, PEER_ENDING);
+		supervisor_apply(c, SERVICE_STOP);
+	}
+	supervisor_start(m);
 }
 
 void supervisor_replace(struct master *m)
 {
 	m->is_ready = false;
-	for (unsigned i = 0; i < m->child_count; i++)
-		supervisor_apply(m->children[i], SERVICE_REPLACE);
-	supervisor_start(m); /* those that the new configuration adds */
+	for (unsigned i = 0; i < m->child_count; i++) {
+		if (m->children[i]->service.role != ROLE_SMTPOUT)
+			supervisor_apply(m->children[i], SERVICE_REPLACE);
+	}
+	replace_workers(m);
 }
 
 void supervisor_renew_secrets(struct master *m, const uint32_t *servers, unsigned count)
 {
-	for (unsigned i = 0; i < m->child_count; i++) {
-		if (m->children[i]->service.role == ROLE_SMTPOUT)
-			supervisor_apply(m->children[i], SERVICE_REPLACE);
-	}
-	status_write(m);
+	replace_workers(m);
 	supervisor_tell_secrets(m, servers, count, false);
 }
 

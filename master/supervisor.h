@@ -40,8 +40,9 @@ struct master {
 	int run_fd, log_fd, control_fd;                  /* SPOOL/run; -1: stderr; run/control, listening */
 	int ready_fd;                                    /* `postern start` waits at the other end; -1 */
 	struct child *children[SUPERVISOR_CHILDREN_MAX]; /* in the order of their start */
-	unsigned child_count, workers;
-	uint32_t generation; /* counts every start of everything */
+	unsigned child_count;
+	unsigned workers, worker_places; /* how many are to run; and may, while those of the last configuration end */
+	uint32_t generation;             /* counts every start of everything */
 	struct loop_timer *heartbeat, *hurry;
 	struct secrets *secrets;
 	struct tokens *tokens;
@@ -54,7 +55,10 @@ struct master {
 	enum exit_status status;
 };
 
-/* Makes the children's pipes for `workers` smtpouts (more than there are: adds them). 0, or -1 with errno. */
+/*
+ * Makes the children's pipes for `workers` smtpouts (more than there are: adds them), and as many again: who is
+ * replaced may have to wait for a server's reply for minutes, and its successor works meanwhile. 0, or -1 with errno.
+ */
 int supervisor_open(struct master *m, unsigned workers) MUST_CHECK;
 void supervisor_close(struct master *m);
 void supervisor_start(struct master *m);   /* whatever is not running */

@@ -943,6 +943,29 @@ def test_both_killed_between_dot_and_reply_are_said_to_be_repeated(mta, server):
     assert len(mta.wait_log("possibly repeated")) == 1 and len(mta.grep("status=sent")) == 1
 
 
+def test_a_server_that_never_answers_holds_up_no_reload(mta, server):
+    """The worker that waits for it goes on waiting; the next one carries everybody else's mail meanwhile."""
+    def slow(s):
+        s.say("220 hi")
+        s.serve(dot=lambda m: arrived.set() or gate.wait(60) and None)
+    arrived, gate = threading.Event(), threading.Event()
+    first, other = server(slow), server()
+    mta.start('route "other" { recipient = { "elsewhere.example" } servers = { "other" } }\n' + relay(first, "first") +
+              relay(other, "other"))
+    mta.drop(letter())
+    assert arrived.wait(20)
+    for i in range(1, 3):                       # the second time there is no place left but its own
+        mta.postern("reload", check=True)
+        mta.wait_log("all processes run with the new configuration", times=i)
+        mta.drop(letter(("b@elsewhere.example",)))
+        other.wait(i)
+    assert not first.messages and len(mta.pids("smtpout")) == 2
+    gate.set()
+    mta.wait_empty()
+    wait_until(lambda: len(mta.pids("smtpout")) == 1)
+    assert len(first.messages) == 1 and not mta.grep("possibly repeated")
+
+
 @pytest.mark.parametrize("reply", ["250 ok", "450 4.2.0 later", "550 5.7.1 no policy"])
 @pytest.mark.parametrize("change", ["reordered", "removed"])
 def test_reload_while_a_message_waits_for_the_reply_to_its_dot(mta, server, change, reply):
