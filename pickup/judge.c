@@ -63,6 +63,18 @@ static void judge_settled(struct scan *s, struct scan_file *f)
 		scan_set_state(s, f, SCAN_SETTLING);
 }
 
+/* No regular file. They stay, so they must not take up the room that messages need. */
+static void take_odd(struct scan *s, struct scan_file *f, const struct stat *st)
+{
+	if (s->odd_count > SCAN_ODD_MAX) {
+		scan_remove(s, f);
+		return;
+	}
+	f->st = *st;
+	scan_set_state(s, f, SCAN_ODD);
+	judge_mention(f);
+}
+
 /* fstatat() and what it tells by itself. true: one link, regular; the caller goes on. false: dealt with, maybe gone. */
 static bool look(struct scan *s, struct scan_file *f, struct stat *st)
 {
@@ -75,10 +87,11 @@ static bool look(struct scan *s, struct scan_file *f, struct stat *st)
 	}
 	if (f->state == SCAN_READY) /* its place among the ready ones depends on the uid */
 		scan_set_state(s, f, SCAN_FRESH);
-	if (!S_ISREG(st->st_mode)) {
-		f->st = *st;
-		scan_set_state(s, f, SCAN_ODD);
-		judge_mention(f);
+	s->odd_count -= f->is_odd;
+	f->is_odd = !S_ISREG(st->st_mode);
+	s->odd_count += f->is_odd;
+	if (f->is_odd) {
+		take_odd(s, f, st);
 		return false;
 	}
 	if (st->st_nlink > 1) {

@@ -70,6 +70,7 @@ static void free_file(struct scan_file *f)
 void scan_remove(struct scan *s, struct scan_file *f)
 {
 	leave_list(s, f);
+	s->odd_count -= f->is_odd;
 	table_remove(&s->files, &f->node);
 	free_file(f);
 }

@@ -25,6 +25,7 @@ enum {
 	SCAN_WALK_MS = 30 * 1000,
 	SCAN_MENTION_MS = 3600 * 1000,
 	SCAN_FILES_MAX = 65536, /* known at a time */
+	SCAN_ODD_MAX = 256,     /* of these, what is no regular file: more are left alone without a word */
 	SCAN_UID_MAX = 16384    /* ready of one uid (of those that share its bucket) */
 };
 

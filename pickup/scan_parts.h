@@ -46,6 +46,7 @@ struct scan_file {
 	uint8_t state;
 	bool is_tracked, is_whole, has_links, is_own_move;
 	bool was_opened, has_closed; /* has_closed: somebody who wrote */
+	bool is_odd;                 /* counted as no regular file */
 };
 
 TAILQ_HEAD(scan_list, scan_file);
@@ -57,7 +58,7 @@ struct scan {
 	struct loop_timer *wake, *walk_timer;
 	struct table files;
 	struct scan_list lists[SCAN_STATE_COUNT], buckets[SCAN_BUCKETS];
-	unsigned bucket_counts[SCAN_BUCKETS], ready_count, turn;
+	unsigned bucket_counts[SCAN_BUCKETS], ready_count, odd_count, turn;
 	struct proof proof; /* of what was complete and did not fit */
 	DIR *walk;
 	uint32_t walk_number, epoch;

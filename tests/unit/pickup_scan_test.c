@@ -305,6 +305,23 @@ static void a_flood_is_handed_out_without_silence(void **state)
 	assert_int_equal(taken, COUNT);
 }
 
+/* DR02: they are left alone, and leave room for what is a message. */
+static void odd_ones_fill_nothing(void **state)
+{
+	struct world *w = *state;
+	char path[300];
+
+	end(w);
+	for (unsigned i = 0; i <= SCAN_FILES_MAX; i++) {
+		snprintf(path, sizeof(path), "drop/odd%u", i);
+		assert_int_equal(symlinkat("nowhere", w->fd, path), 0);
+	}
+	begin(w);
+	expect_none(w, 2000); /* the first walk is over, or nearly */
+	move_in(w, "a");
+	expect(w, "a", 10000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,6 +337,7 @@ int main(void)
 		TEST(somebody_reads_it_for_long),
 		TEST(a_strangers_file_that_somebody_reads_for_long),
 		TEST(a_reader_came_and_went_while_it_was_written),
+		TEST(odd_ones_fill_nothing),
 		TEST(a_flood_is_handed_out_without_silence),
 	};
 
