@@ -1,5 +1,4 @@
 """What servers mean by what they say: rules about replies at work (postern-replies(5))."""
-import json
 import re
 import threading
 import time

@@ -6,8 +6,7 @@ import re
 
 import peers
 import pytest
-from harness import wait_until
-from test_smtp import one, section, server, smtpout, verdicts       # noqa: F401 (fixtures)
+from test_smtp import section, server, smtpout, verdicts       # noqa: F401 (fixtures)
 
 INSIST = 'tls = none rewrite-sender = "me@isp.example"'
 FROM = b"From: Ann <a@here.example>\r\n"

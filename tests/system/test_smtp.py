@@ -62,10 +62,6 @@ def verdicts(outcome):
     return [outcome[i]["verdict"] for i in sorted(outcome)]
 
 
-def dot_unstuffed(raw):
-    return re.sub(rb"(^|\r\n)\.\.", rb"\1.", raw)
-
-
 # --- what goes over the wire
 
 @pytest.mark.parametrize("extensions", [["PIPELINING", "SIZE 1000000000", "8BITMIME"], ["8BITMIME"], []])

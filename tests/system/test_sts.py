@@ -1,7 +1,6 @@
 """MTA-STS (RFC 8461): policies fetched over HTTPS, kept, and heeded by direct delivery. Cases TL13, TL14."""
 import http.server
 import json
-import ssl
 import threading
 
 import pytest
