@@ -33,27 +33,40 @@ static bool is_warning_due(const struct scheduler *s, const struct record *r)
 	       age_ms(s, r) >= (int64_t)s->conf->retry.warn_after_ms;
 }
 
-static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms)
+/* Into the record, and what its sender is to hear of it; the next attempt begins anew. */
+static void note_attempt(struct scheduler *s, struct record *r, entry_index i)
 {
 	struct entry *e = entry_get(s->entries, i);
-	struct mono now = clock_mono();
-	struct wall wall = clock_wall();
-	int64_t left = (int64_t)s->conf->retry.max_age_ms - age_ms(s, r);
 
-	/* The last attempt comes when the message's time is over, not long after. */
-	if (left > 0 && (int64_t)wait_ms > left)
-		wait_ms = (uint64_t)left;
-	r->due.ms = wall.ms + (int64_t)wait_ms;
 	for (unsigned k = 0; k < r->rcpt_count; k++)
 		r->rcpt[k].is_temporary_seen = false;
 	report_failed(s, r);
-	if (is_warning_due(s, r))
+	if (r->state == RECORD_WAITING && is_warning_due(s, r))
 		report_delay(s, r);
 	job_record(s, r);
 	e->attempts = r->attempts;
 	e->flags &= (uint8_t) ~(ENTRY_TRIED | ENTRY_FORCED | ENTRY_GREYLISTED);
 	e->server_at = 0;
-	entries_push(s->entries, i, (struct mono){ now.ms + (int64_t)wait_ms });
+}
+
+static void wait_for_retry(struct scheduler *s, struct record *r, entry_index i, uint64_t wait_ms)
+{
+	int64_t now_ms = clock_mono().ms, left = (int64_t)s->conf->retry.max_age_ms - age_ms(s, r);
+
+	/* The last attempt comes when the message's time is over, not long after. */
+	if (left > 0 && (int64_t)wait_ms > left)
+		wait_ms = (uint64_t)left;
+	r->due.ms = clock_wall().ms + (int64_t)wait_ms;
+	note_attempt(s, r, i);
+	entries_push(s->entries, i, (struct mono){ now_ms + (int64_t)wait_ms });
+}
+
+/* An operator held it while it was under way. */
+static void stay_held(struct scheduler *s, struct record *r, entry_index i)
+{
+	r->attempts++;
+	note_attempt(s, r, i);
+	entry_get(s->entries, i)->place = ENTRY_HELD;
 }
 
 uint64_t attempt_wait_ms(const struct scheduler *s, const struct record *r, unsigned attempts)
@@ -101,6 +114,8 @@ void attempt_go_on(struct scheduler *s, struct job *job)
 		r->rcpt[k].is_temporary_seen = true;
 	if (record_pending_count(r) == 0) {
 		finish_delivery(s, r, i);
+	} else if (r->state == RECORD_HELD) {
+		stay_held(s, r, i);
 	} else if (!is_unknown && has_next) {
 		job_record(s, r);
 		e->server_at = is_outside ? 0 : (uint8_t)(e->server_at + 1);

@@ -32,7 +32,7 @@ struct job *job_new(struct scheduler *s, entry_index i)
 	struct record *r = journal_get(s->journal, e->id, e->group);
 	struct job *job;
 
-	if (!r || r->state != RECORD_WAITING || record_pending_count(r) == 0) {
+	if (!r || r->state != (e->place == ENTRY_HELD ? RECORD_HELD : RECORD_WAITING) || record_pending_count(r) == 0) {
 		log_error("delivery %llu group %u has no record that waits: left alone until the next start",
 			  (unsigned long long)e->id, e->group);
 		record_free(&r);
@@ -89,10 +89,15 @@ void job_requeue(struct scheduler *s, struct job *job, bool was_seen)
 {
 	struct session *session = job->session;
 	struct lane *l = session ? session->lane : NULL;
+	bool is_held = job->record->state == RECORD_HELD;
 	entry_index i;
 
 	permit_settle(s, job, was_seen);
 	i = job_end(s, job, NULL);
+	if (is_held) {
+		entry_get(s->entries, i)->place = ENTRY_HELD;
+		return;
+	}
 	if (!l || l->state == LANE_DOWN || pause_is_on(s, l->server)) {
 		dispatch_entry(s, i);
 		return;

@@ -6,7 +6,10 @@
 #define SCHEDULER_JOB_H
 #include "scheduler/session.h"
 
-/* Takes the entry out of waiting: reads its record. NULL when the record is gone (the entry is then freed). */
+/*
+ * Takes the entry out of waiting: reads its record. NULL when the record is gone (the entry is then freed). One that is
+ * ENTRY_HELD, because an operator did not know that it is under way, is held again afterwards.
+ */
 struct job *job_new(struct scheduler *s, entry_index i);
 struct job *job_find(struct scheduler *s, uint64_t id, uint32_t group);
 unsigned job_rcpt_count(const struct job *job); /* pending ones */

@@ -69,9 +69,39 @@ static void test_first_servers_report_comes_last(void **state)
 	free(s->worker);
 }
 
+/* An operator held it before its worker was heard: what was delivered is recorded, and the rest stays held. */
+static void test_report_about_mail_that_was_held_meanwhile(void **state)
+{
+	struct scheduler *s = *state;
+	const uint32_t first = 0;
+	struct msg_report report = report_of(s, RELAY, &first);
+	entry_index i = put_entry(s, ID, RCPTS);
+	struct record *r = journal_get(s->journal, ID, 1);
+
+	assert_non_null(r);
+	record_hold(r);
+	assert_int_equal(journal_put(s->journal, r), STORE_OK);
+	record_free(&r);
+	entry_get(s->entries, i)->place = ENTRY_HELD;
+	make_workers(s);
+	outcome_on_report(s, &s->worker[0], &report);
+	assert_int_equal(entry_get(s->entries, i)->place, ENTRY_HELD);
+	assert_null(job_find(s, ID, 1));
+	r = journal_get(s->journal, ID, 1);
+	assert_non_null(r);
+	assert_int_equal(r->state, RECORD_HELD);
+	assert_int_equal(r->rcpt[0].state, RCPT_DELIVERED);
+	assert_int_equal(r->rcpt[1].state, RCPT_PENDING);
+	record_free(&r);
+	free(s->worker[0].acks);
+	free(s->worker);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_report_about_mail_that_was_held_meanwhile, setup_scheduler,
+						teardown_scheduler),
 		cmocka_unit_test_setup_teardown(test_first_servers_report_comes_last, setup_scheduler,
 						teardown_scheduler),
 	};
