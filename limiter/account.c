@@ -218,7 +218,7 @@ int64_t limit_free_at(const struct account *a, struct account_limit *limit, stru
 		return limit->lease->free_at > t.now ? limit->lease->free_at : t.now + SHARED_AGAIN_MS;
 	if (limit->window)
 		return window_free_at(limit->window, t.now, account_outstanding(a, limit), need);
-	return t.now + (limit->count.end_ms > t.wall ? limit->count.end_ms - t.wall : 1);
+	return calendar_count_free_at(&limit->count, t.now, t.wall);
 }
 
 void limit_add(struct account_limit *limit, struct moment t, uint64_t count)

@@ -103,22 +103,25 @@ int64_t calendar_end_ms(const struct calendar *c, int64_t wall_ms)
 
 bool calendar_count_advance(struct calendar_count *k, const struct calendar *c, int64_t now, int64_t wall_ms)
 {
-	int64_t passed = wall_ms - k->wall_ms, really = now - k->now;
-	bool is_believed = passed <= really + JUMP_MS, has_begun = false;
-	bool is_back = passed < -JUMP_MS;
+	bool has_begun = k->end_ms != 0 && wall_ms >= k->end_ms && now >= k->ready - JUMP_MS;
 
-	if (k->end_ms == 0) {
+	if (k->end_ms == 0 || has_begun) {
 		k->end_ms = calendar_end_ms(c, wall_ms);
-	} else if (wall_ms >= k->end_ms || is_back) {
-		/* With a jump, the period has ended all the same when enough time has really passed. */
-		has_begun = !is_back && (is_believed || k->wall_ms + really >= k->end_ms);
+		k->ready = now + (k->end_ms - wall_ms);
+	} else if (wall_ms < k->wall_ms - JUMP_MS) {
 		k->end_ms = calendar_end_ms(c, wall_ms);
-		if (has_begun)
-			k->count = 0;
+	} else if (wall_ms < k->wall_ms) {
+		return false;
 	}
-	if (wall_ms > k->wall_ms || is_back) {
-		k->wall_ms = wall_ms;
-		k->now = now;
-	}
+	if (has_begun)
+		k->count = 0;
+	k->wall_ms = wall_ms;
 	return has_begun;
+}
+
+int64_t calendar_count_free_at(const struct calendar_count *k, int64_t now, int64_t wall_ms)
+{
+	int64_t at = now + (k->end_ms > wall_ms ? k->end_ms - wall_ms : 1);
+
+	return at < k->ready - JUMP_MS ? k->ready - JUMP_MS : at;
 }

@@ -319,7 +319,7 @@ static void put_calendar(struct buf *out, const struct calendar_count *k)
 {
 	buf_put_be(out, (uint64_t)k->end_ms, 8);
 	buf_put_be(out, (uint64_t)k->wall_ms, 8);
-	buf_put_be(out, (uint64_t)k->now, 8);
+	buf_put_be(out, (uint64_t)k->ready, 8);
 	buf_put_be(out, k->count, 8);
 }
 

@@ -41,7 +41,7 @@ static struct calendar_count get_calendar(struct reader *r)
 
 	k.end_ms = (int64_t)get_number(r, 8);
 	k.wall_ms = (int64_t)get_number(r, 8);
-	k.now = (int64_t)get_number(r, 8);
+	k.ready = (int64_t)get_number(r, 8);
 	k.count = get_number(r, 8);
 	return k;
 }

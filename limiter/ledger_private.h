@@ -6,7 +6,7 @@
  *   "s" NAME NUL           account: version u8 (2), outstanding u64 each [class][unit], last change u64, ramp step u16,
  *                          ramp day (calendar), limits u16; per limit kind u8, slot u8, unit u8, width u64, dormant
  *                          since u64 and, for a calendar's, its count (calendar)
- *                          (calendar: end, wall, now, count u64 each)
+ *                          (calendar: end, wall, ready, count u64 each)
  *                          version 1: outstanding u64 [unit], last change u64, limits u16; per limit unit u8, width
  * u64, dormant since u64 "w" NAME NUL which u8 width u64 chunk u64   charges of a window: see window_encode_chunk();
  * which: unit, 16 * kind A commit writes the accounts that changed, of their windows the chunks that changed, and the

@@ -96,6 +96,41 @@ static void a_clock_step_opens_no_day(void **state)
 	zone_free(&zone);
 }
 
+/* Not even one to the last minute of a month, near or far; and when the clock is set right the month just ends later.
+ */
+static void ck03_a_clock_step_to_the_end_of_a_month_opens_none(void **state)
+{
+	static const char *const TO[] = { "2026-11-30 23:59", "2027-02-28 23:59", "2026-10-31 23:59",
+					  "2026-01-31 23:59" };
+	struct zone *zone = zone_new("UTC");
+	struct calendar month = { CALENDAR_MONTH, 0, 0, zone };
+	const int64_t day = 24 * (int64_t)HOUR, begun = at("2026-11-10 12:00"), left = at("2026-12-01 00:00") - begun;
+
+	for (unsigned i = 0; i < ARRAY_LEN(TO); i++) {
+		for (unsigned is_set_right = 0; is_set_right < 2; is_set_right++) {
+			struct calendar_count k = { 0 };
+			int64_t now = 1000, by = at(TO[i]) - begun, opened = 0;
+
+			assert_false(calendar_count_advance(&k, &month, now, begun));
+			k.count = 5;
+			for (int64_t real = 0; real < 100 * day && !opened; real += 30000) {
+				int64_t wall = begun + real + (is_set_right && real > day ? 0 : by);
+
+				if (calendar_count_advance(&k, &month, now + real, wall))
+					opened = real;
+				else
+					assert_true(calendar_count_free_at(&k, now + real, wall) > now + real);
+			}
+			assert_true(opened >= left - 60000);
+			assert_true(opened <= left + 31 * day);
+			if (is_set_right)
+				assert_true(opened <= left + 60000);
+			assert_int_equal(k.count, 0);
+		}
+	}
+	zone_free(&zone);
+}
+
 /* --- the ledger --- */
 
 static int set_up(void **state)
@@ -399,6 +434,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(periods_begin_where_the_clocks_say),
 		cmocka_unit_test(a_clock_step_opens_no_day),
+		cmocka_unit_test(ck03_a_clock_step_to_the_end_of_a_month_opens_none),
 		LEDGER_TEST(no_day_has_more_than_its_limit),
 		LEDGER_TEST(a_reserve_is_kept_for_high_priority),
 		LEDGER_TEST(pace_never_bursts),
