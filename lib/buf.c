@@ -1,7 +1,10 @@
 /* buf.c - a growing byte buffer with a hard maximum. One byte beyond cap is always allocated, for the NUL. */
 #include "lib/buf.h"
 
-enum { BUF_FIRST_BYTES = 64 };
+enum {
+	BUF_FIRST_BYTES = 64,
+	PRINTF_FIRST_BYTES = 512 /* what is shorter is formatted once */
+};
 
 void buf_init(struct buf *b, size_t max_bytes)
 {
@@ -100,27 +103,21 @@ void buf_printf(struct buf *b, const char *format, ...)
 
 void buf_vprintf(struct buf *b, const char *format, va_list args)
 {
+	char first[PRINTF_FIRST_BYTES], *at;
 	va_list again;
-	size_t room = b->ptr ? b->cap - b->len : 0;
 	int len;
 
-	if (b->failed)
-		return;
 	va_copy(again, args);
-	len = vsnprintf(b->ptr ? b->ptr + b->len : NULL, b->ptr ? room + 1 : 0, format, args);
+	len = vsnprintf(first, sizeof(first), format, args);
 	if (len < 0)
 		BUG("format \"%s\" cannot be printed", format);
-	if (!b->ptr || (size_t)len > room) {
-		char *at = buf_reserve(b, (size_t)len);
-
-		if (at)
-			(void)vsnprintf(at, (size_t)len + 1, format, again);
-		else if (b->ptr)
-			b->ptr[b->len] = '\0'; /* the first try left a piece there */
+	if ((size_t)len < sizeof(first)) {
+		buf_put(b, first, (size_t)len);
+	} else if ((at = buf_reserve(b, (size_t)len))) {
+		(void)vsnprintf(at, (size_t)len + 1, format, again);
+		b->len += (size_t)len;
 	}
 	va_end(again);
-	if (!b->failed)
-		b->len += (size_t)len;
 }
 
 void buf_consume(struct buf *b, size_t len)

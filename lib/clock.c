@@ -67,14 +67,33 @@ static time_t seconds_of(struct wall t, int *ms)
 	return (time_t)(s < FIRST ? FIRST : s > LAST ? LAST : s);
 }
 
+static void put_digits(struct buf *out, int value, unsigned digits)
+{
+	char text[4];
+
+	for (unsigned i = digits; i-- > 0; value /= 10)
+		text[i] = (char)('0' + value % 10);
+	buf_put(out, text, digits);
+}
+
+/* In every line of log and history: without printf(3). */
 static void put_utc(struct buf *out, struct wall t, struct tm *tm, int *ms)
 {
 	time_t s = seconds_of(t, ms);
 
 	if (!gmtime_r(&s, tm))
 		BUG("time %lld has no date", (long long)s);
-	buf_printf(out, "%04d-%02d-%02dT%02d:%02d:%02d", tm->tm_year + 1900, tm->tm_mon + 1, tm->tm_mday, tm->tm_hour,
-		   tm->tm_min, tm->tm_sec);
+	put_digits(out, tm->tm_year + 1900, 4);
+	buf_put_char(out, '-');
+	put_digits(out, tm->tm_mon + 1, 2);
+	buf_put_char(out, '-');
+	put_digits(out, tm->tm_mday, 2);
+	buf_put_char(out, 'T');
+	put_digits(out, tm->tm_hour, 2);
+	buf_put_char(out, ':');
+	put_digits(out, tm->tm_min, 2);
+	buf_put_char(out, ':');
+	put_digits(out, tm->tm_sec, 2);
 }
 
 void clock_format_rfc3339(struct buf *out, struct wall t)
@@ -92,7 +111,9 @@ void clock_format_rfc3339_ms(struct buf *out, struct wall t)
 	int ms;
 
 	put_utc(out, t, &tm, &ms);
-	buf_printf(out, ".%03dZ", ms);
+	buf_put_char(out, '.');
+	put_digits(out, ms, 3);
+	buf_put_char(out, 'Z');
 }
 
 void clock_format_rfc5322(struct buf *out, struct wall t)

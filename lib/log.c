@@ -30,6 +30,7 @@ static struct {
 	char *program, *host;
 	pid_t pid;          /* whose lines are pending */
 	struct buf pending; /* whole lines, each with its LF */
+	struct buf line;    /* the one that is being made */
 	uint64_t lost, lost_told;
 	int lost_errno;
 	struct sockaddr_un syslogd; /* where the socket was connected to: it may have to be again */
@@ -76,6 +77,7 @@ static void ensure_open(void)
 	log_state.is_open = true;
 	log_state.sink = sink_of(log_state.fd);
 	buf_init(&log_state.pending, LOG_PENDING_MAX);
+	buf_init(&log_state.line, LOG_LINE_MAX);
 	if (!log_state.program)
 		log_state.program = xstrdup(program_invocation_short_name);
 	if (!log_state.host)
@@ -370,32 +372,32 @@ static void put_prefix(struct buf *line, enum log_level level)
 static void put_line(enum log_level level, const char *queue_id, const char *event, const char *text,
 		     const char *const *fields)
 {
-	struct buf line;
+	struct buf *line = &log_state.line;
 
-	buf_init(&line, LOG_LINE_MAX);
-	put_prefix(&line, level);
+	buf_clear(line);
+	put_prefix(line, level);
 	if (log_state.format == LOG_FORMAT_JSON) {
-		size_t begin = line.len;
+		size_t begin = line->len;
 
-		put_json(&line, level, queue_id, event, fields ? NULL : text, fields);
-		if (line.failed || line.len == line.max) { /* too long: an object that is whole, without the fields */
+		put_json(line, level, queue_id, event, fields ? NULL : text, fields);
+		/* Too long: an object that is whole, without the fields. */
+		if (line->failed || line->len == line->max) {
 			char *cut = xstrndup(text, strnlen(text, LOG_LINE_MAX / 8));
 
-			line.failed = false;
-			line.len = begin;
-			put_json(&line, level, queue_id, event, cut, NULL);
+			line->failed = false;
+			line->len = begin;
+			put_json(line, level, queue_id, event, cut, NULL);
 			free(cut);
 		}
 	} else {
-		put_text(&line, level, queue_id, text);
+		put_text(line, level, queue_id, text);
 	}
-	buf_put_char(&line, '\n');
-	buf_put_slice(&log_state.pending, buf_slice(&line));
-	if (log_state.pending.failed || line.failed) {
+	buf_put_char(line, '\n');
+	buf_put_slice(&log_state.pending, buf_slice(line));
+	if (log_state.pending.failed || line->failed) {
 		log_state.pending.failed = false;
 		count_lost(1, ENOBUFS);
 	}
-	buf_release(&line);
 }
 
 static void log_line(enum log_level level, const char *format, va_list args)

@@ -232,17 +232,15 @@ static void turn_day(struct history *h, struct wall now)
 
 static struct buf *begin_line(struct history *h, struct wall now, uint64_t id, const char *event)
 {
-	struct buf *b = &h->pending, time;
+	struct buf *b = &h->pending;
 	char id_text[SPOOL_ID_TEXT];
 
 	spool_id_format(id, id_text);
-	buf_init(&time, 64);
-	clock_format_rfc3339_ms(&time, now);
-	buf_put_char(b, '{');
-	json_put_member(b, "time", buf_slice(&time));
+	buf_put_str(b, "{\"time\":\"");
+	clock_format_rfc3339_ms(b, now);
+	buf_put_char(b, '"');
 	json_put_member(b, "event", slice_of(event));
 	json_put_member(b, "queue_id", slice_of(id_text));
-	buf_release(&time);
 	return b;
 }
 
