@@ -9,10 +9,10 @@ enum { BOOT_ID_MAX = 40 };
  * A point where the limiter's time met CLOCK_BOOTTIME and the wall clock. Limiter time looks like milliseconds since
  * 1970, never goes back, and is only ever used for differences. While one boot lasts, over any number of restarts of
  * the process, it advances with CLOCK_BOOTTIME alone: a step of the wall clock neither empties a window nor holds mail
- * back. Over a reboot it advances by what the wall clock did, when that can be believed: not when it went back, not when
- * it lay behind our own time before (a clock without battery, set right since), and not when it leapt by more than the
- * widest window. Then the time that passed is unknown and none is counted. What cannot be seen: a clock that is ahead by
- * less after the reboot.
+ * back. Over a reboot it advances by what the wall clock did, when that can be believed: not when it went back, not
+ * when it lay behind our own time before (a clock without battery, set right since), and not when it leapt by more than
+ * the widest window. Then the time that passed is unknown and none is counted. What cannot be seen: a clock that is
+ * ahead by less after the reboot.
  */
 struct timebase {
 	char boot_id[BOOT_ID_MAX]; /* names the boot; "" when unknown: then every start counts as a reboot */
