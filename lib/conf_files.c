@@ -80,11 +80,20 @@ static char *existing_parent(const char *path)
 	}
 }
 
+static void warn_of_filesystem(const struct conf *c, const char *path)
+{
+	const char *risk = risky_filesystem(path);
+
+	if (risk)
+		log_warn("spool %s is %s", c->spool, risk);
+}
+
 static void check_creatable(struct files *f)
 {
 	const struct conf *c = f->conf;
 	char *parent = existing_parent(c->spool);
 
+	warn_of_filesystem(c, parent);
 	if (faccessat(AT_FDCWD, parent, W_OK | X_OK, AT_EACCESS) < 0)
 		wrong(f, &c->spool, "spool", "%s does not exist and cannot be made: %s: %s", c->spool, parent,
 		      strerror(errno));
@@ -113,7 +122,6 @@ static void check_spool(struct files *f)
 	const struct conf *c = f->conf;
 	struct statvfs vfs;
 	struct stat st;
-	const char *risk;
 
 	if (!c->spool)
 		return;
@@ -133,8 +141,7 @@ static void check_spool(struct files *f)
 		wrong(f, &c->spool, "spool", "%s is on a file system mounted read-only", c->spool);
 	if (faccessat(AT_FDCWD, c->spool, R_OK | W_OK | X_OK, AT_EACCESS) < 0)
 		wrong(f, &c->spool, "spool", "%s cannot be used: %s", c->spool, strerror(errno));
-	if ((risk = risky_filesystem(c->spool)))
-		log_warn("spool %s is %s", c->spool, risk);
+	warn_of_filesystem(c, c->spool);
 }
 
 static void check_user(struct files *f, const char *option, char *const *field)

@@ -150,6 +150,28 @@ static bool is_complete(int dir, const char *name)
 	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && spool_is_complete(&st);
 }
 
+/*
+ * A file where nobody would look for it, put there by hand or from a backup, is moved. False: it is not to be seen
+ * here, or not at all, as the log says then.
+ */
+static bool stands_right(const struct load *load, const char *folder, const char *name, uint64_t id)
+{
+	char right[SPOOL_PATH_MAX], wrong[SPOOL_PATH_MAX];
+	int root = load->s->spool_fd;
+
+	spool_queue_path(id, right);
+	if (strncmp(right, folder, strlen(folder)) == 0)
+		return true;
+	snprintf(wrong, sizeof(wrong), "%s/%s", folder, name);
+	if (faccessat(root, right, F_OK, 0) == 0)
+		log_error("%s: there is another file of that name, %s: left alone", wrong, right);
+	else if (renameat(root, wrong, root, right) < 0)
+		log_error("%s cannot be moved to %s, where it belongs: %s", wrong, right, strerror(errno));
+	else /* into a folder that was looked into already, or one that is still to come */
+		return strncmp(right, folder, strlen(folder)) < 0;
+	return false;
+}
+
 static bool walk(struct load *load, const char *path, bool is_incoming)
 {
 	int fd = openat(load->s->spool_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -169,7 +191,7 @@ static bool walk(struct load *load, const char *path, bool is_incoming)
 			continue;
 		if (id > load->s->last_id)
 			load->s->last_id = id;
-		if (!is_incoming || is_complete(dirfd(dir), entry->d_name))
+		if (is_incoming ? is_complete(dirfd(dir), entry->d_name) : stands_right(load, path, entry->d_name, id))
 			see_file(load, id, is_incoming);
 	}
 	error = errno;

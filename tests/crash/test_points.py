@@ -1,6 +1,6 @@
 """kill -9 at a chosen call: before and after each write, rename, sync, unlink and packet of one process.
 
-What random kills meet by luck is met here one after the other: a message and a report about it, each exactly once (CR02
+What random kills meet by luck is met here one after the other: a message and a report about it, each exactly once (CR01, CR02
 taking over, CR04 and CR10 recording, CR11 removing, CR12 reporting, CR13 granting). A few points each in `make check`, all of
 them in `make soak`.
 """
@@ -37,7 +37,7 @@ def send_one(mta, srv, ident):
 
 @pytest.mark.parametrize("name", ["pickup", "scheduler", "limiter"])
 @pytest.mark.final
-def test_cr02_to_cr13_die_at_any_call(faulty, server, name):
+def test_cr01_to_cr13_die_at_any_call(faulty, server, name):
     mta, srv = faulty(name), server(refuse_gone)
     mta.allow = ["signal 9"]
     mta.start('server "out" { host = "%s" port = %d tls = none limits = { "10000/hour", "10000/day recipients" } }\n' % (

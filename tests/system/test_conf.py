@@ -109,7 +109,7 @@ def test_what_is_no_file(check, tmp_path):
     assert done.returncode == 78
 
 
-def test_spool(check, tmp_path):
+def test_op06_spool(check, tmp_path):
     (tmp_path / "file").write_text("")
     assert check('spool = "file"\n' + SERVER) == (78, [(1, "spool", f"{tmp_path}/file is not a directory")])
     check.good(SERVER)
@@ -122,7 +122,7 @@ def test_spool(check, tmp_path):
     assert check('spool = "file/spool"\n' + SERVER) == (78, [(1, "spool", f"{tmp_path}/file/spool: Not a directory")])
 
 
-def test_named_files(check, tmp_path):
+def test_op13_named_files(check, tmp_path):
     empty = tmp_path / "empty"
     empty.write_text("")
     text = '\nspool = "spool"\nserver "out" {{ host = "smtp.example.com" {} }}\n'
@@ -145,7 +145,7 @@ def test_file_that_everyone_may_write(check):
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root changes users")
-def test_users(check):
+def test_op11_users(check):
     status, mistakes = check('spool = "spool"\nuser = "no-such-user"\nsmtp-user = "root"\ndrop-group = "no-such-group"\n' + SERVER)
     assert status == 78
     assert [m[:2] for m in mistakes] == [(2, "user"), (3, "smtp-user"), (4, "drop-group")]

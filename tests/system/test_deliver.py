@@ -308,7 +308,7 @@ def test_null_sender_is_never_answered(mta, sink):
     assert server.count() == 0
 
 
-def test_a_bounce_that_bounces_goes_to_the_postmaster(mta, sink):
+def test_op15_a_bounce_that_bounces_goes_to_the_postmaster(mta, sink):
     server = sink("-x", "nobody*=550 5.1.1 no such user here", "-x", "a@*=550 5.1.1 sender unknown")
     mta.start('postmaster = "chief@here.example"\n' + server.relay())
     mta.drop(letter(envelope_to=["nobody@there.example"]))
@@ -317,7 +317,7 @@ def test_a_bounce_that_bounces_goes_to_the_postmaster(mta, sink):
     mta.wait_empty()
 
 
-def test_a_bounce_nobody_takes_is_set_aside(mta, sink):
+def test_op15_a_bounce_nobody_takes_is_set_aside(mta, sink):
     server = sink("-x", "*=550 5.1.1 no such user here")
     mta.start(server.relay())
     mta.drop(letter(envelope_to=["nobody@there.example"]))

@@ -440,7 +440,7 @@ def test_malformed_packets_are_dropped(resolver, odd_dns):
     assert child.ask("a.example")["status"] == OK
 
 
-def test_trust_anchor_that_is_not_there(resolver, tmp_path):
+def test_op13_trust_anchor_that_is_not_there(resolver, tmp_path):
     with pytest.raises(AssertionError, match="ended with 78"):
         resolver(f'dns {{ servers = {{ "127.0.0.1@9" }} trust-anchor-file = "{tmp_path}/none" }}')
     (tmp_path / "junk").write_text("junk junk junk\n")

@@ -144,7 +144,7 @@ def test_re05_failed_sync_of_files_writes_them_anew(failing, count):
 
 
 @pytest.mark.parametrize("count", [1, 20], ids=["fsync", "syncfs"])
-def test_re05_failed_sync_of_a_folder_starts_again(failing, count):
+def test_re05_cr03_failed_sync_of_a_folder_starts_again(failing, count):
     """What is on disk is not known, so pickup ends, looks again, and announces nothing before a sync succeeded."""
     failing.faults.on(FOLDER_SYNC)
     for i in range(count):

@@ -129,7 +129,7 @@ def pid_of(mta, name):
 
 @ROOT_ONLY
 @pytest.mark.parametrize("name", IDENTITIES)
-def test_child_holds_nothing_it_does_not_need(installed, name):
+def test_ip07_child_holds_nothing_it_does_not_need(installed, name):
     pid = pid_of(installed, name)
     user, group, folder = IDENTITIES[name]
     status = status_of(pid)
@@ -241,7 +241,7 @@ def test_operator_of_no_rights_is_told_so(installed):
 
 
 @ROOT_ONLY
-def test_missing_user_is_a_configuration_mistake(make_mta):
+def test_op11_missing_user_is_a_configuration_mistake(make_mta):
     mta = make_mta(users=("no-such-user", "postern-smtp", "postern-drop"))
     mta.configure(CONF)
     done = mta.postern("start")

@@ -190,7 +190,7 @@ def test_waiting_does_not_look_like_hanging(mta, sink):
     assert mta.grep("server out: mail waits for limit 1/day of out until")
 
 
-def test_zero_lets_nothing_pass_and_says_so(mta, sink):
+def test_op04_zero_lets_nothing_pass_and_says_so(mta, sink):
     """0 or -1 meant "send nothing" by surprise."""
     server = sink()
     bad = mta.configure(server.relay("out", 'limits = { "-1/hour" }')).postern("check")

@@ -153,7 +153,7 @@ def test_reply_lost_same_request_same_permit(limiter):
     assert child.states()[0]["used"] == 4
 
 
-def test_counts_survive_kill_and_stop(limiter):
+def test_cr18_counts_survive_kill_and_stop(limiter):
     child = limiter("10/hour", "1000/month")
     assert child.permit(6)["messages"] == 6
     child.settle(used=3, refunded=1)

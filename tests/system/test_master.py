@@ -105,7 +105,7 @@ def test_reload_replaces_every_process(mta):
     mta.wait_log("all processes run with the new configuration")
 
 
-def test_wrong_configuration_changes_nothing(mta):
+def test_op03_wrong_configuration_changes_nothing(mta):
     mta.start(CONF)
     before = wait_up(mta)
     mta.configure(CONF + "retires = 3\nmessage-size-limit = \"many\"\n")
@@ -145,7 +145,7 @@ def test_more_workers_by_reload(mta):
     assert sum(p["name"] == "smtpout" for p in written(mta)["processes"]) == 3
 
 
-def test_second_master_refuses(mta):
+def test_op07_second_master_refuses(mta):
     mta.start(CONF)
     done = mta.postern("run")
     assert done.returncode == 69

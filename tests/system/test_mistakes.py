@@ -15,6 +15,9 @@ from test_retry import refuse
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: files of other users")
 
 
+OUT = 'server "out" { method = relay host = "127.0.0.1" port = 9 tls = none }\n'
+
+
 def with_waiting_mail(mta, srv):
     """One message waits in the queue, and the service is stopped."""
     mta.start('retry { after = { "1h" } }\n' + relay("out", srv))
@@ -29,6 +32,52 @@ def start_refused(mta):
     if done.returncode == 0:
         mta.postern("stop", check=True)
     return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("how", ["name", "port"])
+def test_op01_a_typing_mistake_in_the_only_server(mta, zone, server, how):
+    """Mail waits and the operator is told; nothing bounces, though the name does not exist; put right, it goes."""
+    srv = server()
+    host, port = ("smpt.there.example", srv.port) if how == "name" else (free_address(), srv.port)
+    dns = zone({"smtp.there.example A": [srv.address]})
+    mta.start(dns + f'server "out" {{ host = "{host}" port = {port} tls = none }}\n')
+    mta.drop(letter())
+    mta.wait_log(f"server out: {re.escape(host)} does not take mail now")
+    mta.wait_log("status=deferred")
+    assert [m["sender"] for m in mta.queue()] == ["a@here.example"] and not mta.grep("status=bounced")
+    mta.configure(dns + f'server "out" {{ host = "smtp.there.example" port = {srv.port} tls = none }}\n')
+    mta.postern("reload", check=True)
+    mta.postern("retry", "--all", check=True)
+    srv.wait(1)
+    mta.wait_empty()
+
+
+@pytest.mark.parametrize("how, words", [("link", "drop: it is no folder, or a symbolic link"), ("file", "drop: it is no folder"),
+                                        ("pid", "cannot lock .*Is a directory")])
+def test_op06_what_stands_where_a_folder_should(mta, tmp_path, how, words):
+    mta.start(OUT)
+    mta.stop()
+    (mta.spool / "drop").rmdir()
+    if how == "link":
+        (mta.spool / "drop").symlink_to(tmp_path)
+    elif how == "file":
+        (mta.spool / "drop").touch()
+    else:
+        (mta.spool / "run/master.pid").unlink()
+        (mta.spool / "run/master.pid").mkdir()
+    status, said = start_refused(mta)
+    assert status == 71 and re.search(words, said), said
+
+
+def test_op06_a_spool_in_memory_that_forbids_programs(small, server):
+    """It is said that such mail does not outlast a power failure; and nothing is run from a spool."""
+    mta, srv = small("size=200m,noexec"), server()
+    mta.start(relay("out", srv))
+    (mta.spool / "drop/m.tmp").write_bytes(letter())
+    (mta.spool / "drop/m.tmp").rename(mta.spool / "drop/m")
+    srv.wait(1)
+    mta.wait_empty()
+    assert "in memory: mail is lost when the power fails" in mta.stderr() + mta.log()
 
 
 SECRETS = {
@@ -210,6 +259,51 @@ def test_op10_an_edited_file_whose_time_is_over_is_kept(mta):
     reason, = mta.spool.glob("dead/*.reason")
     assert "<b@there.example>" in reason.read_text() and "<a@here.example>" in reason.read_text()
     assert b"rcpt=c@there" in reason.with_suffix("").read_bytes()
+
+
+def test_op09_a_queue_file_put_back_into_another_folder(mta, server):
+    srv = server(refuse(count=1))
+    with_waiting_mail(mta, srv)
+    path = queue_file(mta)
+    other = mta.spool / "queue" / ("00" if path.parent.name != "00" else "01")
+    path.rename(other / path.name)
+    mta.start()
+    mta.postern("retry", "--all", check=True)
+    srv.wait(1)
+    mta.wait_empty()
+    assert not mta.grep("gone|possibly repeated")
+
+
+EVIL = {
+    "nothing": b"",
+    "no header": b"\0" * 5000,
+    "no end of the header": b"postern 1\n" + b"id=0\n" * 20000,
+    "a path for an id": b"postern 1\nid=../../etc/passwd\n\n",
+    "a size beyond all bounds": b"postern 1\nid=%b\narrival=1\nuid=0\nsize=18446744073709551615\nflags=\nsender=\nrcpt=a@b.example\n"
+                                b"sum=0000000000000000\n\nend\n",
+    "a command in an address": b"postern 1\nid=%b\narrival=1\nuid=0\nsize=0\nflags=\nsender=a@b.example> SIZE=1\nrcpt=c@d.example\n"
+                               b"sum=0000000000000000\n\nend\n",
+}
+
+
+def test_ip05_queue_files_that_pickup_never_wrote(mta, server):
+    """Complete by their mode, in incoming/ and, wrongly, queue/00: all are held, nobody dies of them, other mail goes."""
+    srv = server()
+    mta.start(relay("out", srv))
+    owner = (mta.spool / "incoming").stat().st_uid
+    mta.stop()
+    for n, content in enumerate(EVIL.values()):
+        ident = f"6C3C0PFP000{n}0"
+        path = mta.spool / ("incoming" if n % 2 else "queue/00") / ident
+        path.write_bytes(content.replace(b"%b", ident.encode()))
+        os.chown(path, owner, path.parent.stat().st_gid)
+        path.chmod(0o740)
+    mta.start()
+    mta.drop(letter())
+    srv.wait(1)
+    mta.wait_log("is damaged: held", times=len(EVIL))
+    assert len(srv.messages) == 1 and mta.status()["queue"]["held"] == len(EVIL)
+    assert all(p["restarts"] == 0 for p in mta.status()["processes"])
 
 
 # --- a server that refuses everything

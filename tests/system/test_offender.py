@@ -83,7 +83,7 @@ def test_ip04_who_talks_to_the_network_is_not_believed(running):
     assert list(running.pids("scheduler")) == [scheduler]
 
 
-def test_ip01_report_on_a_delivery_of_another_worker(mta, server):
+def test_ip01_ip02_report_on_a_delivery_of_another_worker(mta, server):
     """It is not obeyed: the delivery's own worker has the say."""
     srv = server(lambda s: (s.say("220 fake.example ESMTP"), s.serve(dot=lambda _: s.pause(1))))
     mta.start(f'workers = 2\nserver "out" {{ host = "{srv.address}" port = {srv.port} tls = none }}\n')

@@ -244,7 +244,7 @@ def test_mixed_outcomes_survive_a_death(mta, server, victim):
     assert len(report_in(srv.messages).rcpts) == 1
 
 
-def test_reports_nobody_takes(mta, server):
+def test_op15_reports_nobody_takes(mta, server):
     """To the sender, then to the postmaster, then aside: each once."""
     srv = server(refuse(address="@", reply="550 5.1.1 no such user"))
     mta.start('postmaster = "chief@here.example"\n' + relay("out", srv))

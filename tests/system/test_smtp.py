@@ -721,7 +721,7 @@ def test_a_successor_leaves_the_board_until_the_scheduler_has_read_it(smtpout, s
     assert posted(out) == []
 
 
-def test_outcomes_are_logged_when_they_are_recorded(smtpout, server):
+def test_cr23_outcomes_are_logged_when_they_are_recorded(smtpout, server):
     out = smtpout()
     srv = server()
     session = out.connect([("mx", [srv.address])])
@@ -738,7 +738,7 @@ def test_outcomes_are_logged_when_they_are_recorded(smtpout, server):
     assert out.log().count("status=") == 1 and re.search(r"server=out attempt=1 next=20\d\d-\d\d-\d\dT[\d:]+Z\n", out.log())
 
 
-def test_a_new_scheduler_is_told_everything(smtpout, server):
+def test_cr22_a_new_scheduler_is_told_everything(smtpout, server):
     def script(s):
         s.say("220 hi")
         s.serve(dot=lambda m: s.pause(2) if len(s.messages) == 1 else None)

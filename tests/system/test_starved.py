@@ -28,6 +28,21 @@ def start(mta, sink, more=""):
     return mta.start(more + mta.server.relay("out", 'limits = { "1000/hour" }'))
 
 
+def test_re15_no_local_address_is_left(mta, sink):
+    """EADDRNOTAVAIL, as when all ports are taken: our own trouble. Mail waits, and the server is not said to be down."""
+    out = sink()
+    more = 'source-addresses = { "192.0.2.77" }'         # nobody's: it is for documentation
+    mta.start('retry { after = { "1h" } }\n' + out.relay("out", more))
+    mta.drop(letter())
+    line, = mta.wait_log("status=deferred .*annot assign requested address")
+    assert not mta.grep("does not take mail now") and mta.status()["servers"][0]["state"] == "up"
+    mta.configure(out.relay("out"))
+    mta.postern("reload", check=True)
+    mta.postern("retry", "--all", check=True)
+    out.wait(1)
+    mta.wait_empty()
+
+
 @pytest.mark.parametrize("name", CHILDREN)
 def test_re13_stopped_for_good_is_replaced(mta, sink, name):
     plain = mta.environment

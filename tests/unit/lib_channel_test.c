@@ -206,6 +206,34 @@ static void test_full_pipe_queues_in_order(void **state)
 	assert_false(channel_is_full(f->channel));
 }
 
+/* RE16: both pipes are full, and neither side reads before it has written: the channel takes what comes all the same.
+ */
+static void test_re16_full_both_ways(void **state)
+{
+	struct fixture *f = *state;
+	struct msg_head head;
+	uint32_t sent = 0, came = 0;
+	int got = 0;
+
+	for (; !channel_is_full(f->channel); sent++)
+		we_send(f, sent);
+	while (peer_sends(f, OURS, 1))
+		came++;
+	assert_true(came >= 16);
+	for (unsigned turns = 0; f->received < came && turns < 1000; turns++)
+		loop_turn(f->loop);
+	assert_int_equal(f->received, came);
+	assert_true(channel_is_full(f->channel)); /* nobody has read a word of ours */
+	for (unsigned turns = 0; got < (int)sent && turns < 10000; turns++) {
+		int next;
+
+		while ((next = peer_reads(f->from_us[0], &head)) >= 0)
+			assert_int_equal(next, got++);
+		loop_turn(f->loop);
+	}
+	assert_int_equal(got, sent);
+}
+
 /* The partner dies with our packets waiting in memory: those meant for it are thrown away, not the newer ones. */
 static void test_queue_of_a_dead_generation_goes(void **state)
 {
@@ -321,6 +349,7 @@ int main(void)
 		CHANNEL_TEST(test_malformed_is_counted_and_dropped),
 		CHANNEL_TEST(test_overlong_packet),
 		CHANNEL_TEST(test_full_pipe_queues_in_order),
+		CHANNEL_TEST(test_re16_full_both_ways),
 		CHANNEL_TEST(test_queue_of_a_dead_generation_goes),
 		CHANNEL_TEST(test_channel_freed_by_its_callback),
 		CHANNEL_TEST(test_paused_input_stays_in_the_pipe),

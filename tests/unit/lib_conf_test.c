@@ -290,7 +290,7 @@ static void test_secrets_are_never_shown(void **state UNUSED)
 	}
 }
 
-static void test_limits(void **state UNUSED)
+static void test_op04_limits(void **state UNUSED)
 {
 	static const struct {
 		const char *text;
@@ -719,7 +719,7 @@ int main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_rules),
 		cmocka_unit_test(test_secrets_are_never_shown),
-		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_op04_limits),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_what_is_written_arrives),
 		cmocka_unit_test(test_forms),

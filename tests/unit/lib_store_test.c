@@ -224,7 +224,7 @@ static void missing_folder_is_a_failure(void **state)
 }
 
 /* A child syncs numbers and says so through a pipe; killed at any instant, everything it spoke of is there. */
-static void killed_writer_loses_nothing(void **state)
+static void cr18_killed_writer_loses_nothing(void **state)
 {
 	uint64_t said = 0, next = 0;
 
@@ -681,7 +681,7 @@ int main(void)
 		STORE_TEST(large_records_are_scanned),
 		STORE_TEST(second_opener_is_told),
 		STORE_TEST(missing_folder_is_a_failure),
-		STORE_TEST(killed_writer_loses_nothing),
+		STORE_TEST(cr18_killed_writer_loses_nothing),
 		STORE_TEST(torn_log_is_noticed),
 		STORE_TEST(garbage_in_the_log_is_noticed),
 		STORE_TEST(unsynced_tail_is_no_loss),
