@@ -66,12 +66,15 @@ static enum store_result end_change(struct scheduler *s, enum store_result resul
 
 /*
  * Stored due times are wall clock, waiting runs on the other one. After a step of the wall clock no retry waits longer
- * than the longest wait configured, and nothing waits until a clock that was set back has caught up.
+ * than the longest wait configured, and nothing waits until a clock that was set back has caught up. All that was never
+ * to wait is due at one moment, for among equals the earlier arrival is first.
  */
 static int64_t due_of(struct scheduler *s, const struct record *r)
 {
 	int64_t wait = r->due.ms - clock_wall().ms + s->clock_back_ms, most = 0;
 
+	if (r->due.ms == 0)
+		return INT64_MIN / 4; /* before every wall clock's time, and far from where sums overflow */
 	for (unsigned i = 0; i < s->conf->retry.after_count; i++)
 		if ((int64_t)s->conf->retry.after_ms[i] > most)
 			most = (int64_t)s->conf->retry.after_ms[i];

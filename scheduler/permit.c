@@ -44,9 +44,10 @@ static void send_ask(struct scheduler *s, struct purse *p)
 	struct msg_head head;
 	struct packet packet;
 
-	p->is_ask_unsent = !may_send(s);
+	p->is_ask_unsent = !may_send(s) || p->settle_refund_messages > 0;
 	if (p->is_ask_unsent) {
-		mark_dirty(p); /* permit_turn() does it */
+		mark_dirty(
+			p); /* permit_turn() does it, behind what is given back: that may be the very room it needs */
 		return;
 	}
 	head = channel_head(s->limiter);

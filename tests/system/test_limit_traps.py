@@ -130,6 +130,17 @@ def test_recipients_are_counted_where_the_limit_says_so(mta, sink):
     assert (used(mta, "6/hour recipients"), used(mta, "50/hour")) == (6, 2)
 
 
+def test_what_fits_exactly_does_not_wait(mta, sink):
+    """The first permit, for one recipient, was given back behind the question for two: one too many, for a moment."""
+    server = sink()
+    mta.start(server.relay("out", 'limits = { "6/hour recipients" }'))
+    mta.drop(message(1, rcpts(4)))
+    server.wait(1)
+    mta.drop(message(2, rcpts(2)))
+    server.wait(2)
+    assert not mta.grep("mail waits for limit")
+
+
 def test_held_mail_is_released_by_itself_and_in_order(mta, sink):
     """Held mail was not released by itself; delayed mail was counted again at each turn so that nothing ever went."""
     server = sink()

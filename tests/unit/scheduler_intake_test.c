@@ -61,11 +61,30 @@ static void test_parts_wait_for_the_sync(void **state)
 	assert_int_equal(entries_heap_count(s->entries), 2);
 }
 
+/* The two clocks tick at different moments: worked out from both, a later arrival was due a millisecond earlier. */
+static void test_new_mail_goes_in_order_of_arrival(void **state)
+{
+	static const char *const RCPTS[] = { "x@there.example", NULL };
+	struct scheduler *s = *state;
+
+	for (uint64_t k = 0; k < 3000; k++)
+		intake_split(s, put_entry(s, ID + k, RCPTS));
+	intake_after_sync(s);
+	for (uint64_t k = 0; k < 3000; k++) {
+		entry_index i = entries_first(s->entries);
+
+		assert_int_equal(entry_get(s->entries, i)->id, ID + k);
+		entries_remove(s->entries, i);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_tens_of_thousands_of_domains, setup_scheduler, teardown_scheduler),
 		cmocka_unit_test_setup_teardown(test_parts_wait_for_the_sync, setup_scheduler, teardown_scheduler),
+		cmocka_unit_test_setup_teardown(test_new_mail_goes_in_order_of_arrival, setup_scheduler,
+						teardown_scheduler),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
