@@ -240,7 +240,7 @@ def test_rejected_with_a_reason(started, name, content, reason):
     started.drop(content, name=name)
     text = wait_rejected(started, name)
     assert reason in text, text
-    assert (started.spool / "rejected" / name).exists()
+    wait_until((started.spool / "rejected" / name).exists, what="the file beside its reason")
     started.wait_log(f"rejected: uid={os.getuid()}: {name} is kept as rejected/{name}: ")
     still_works(started)
     assert started.server.count() == 1
