@@ -82,7 +82,7 @@ static void write_down(struct scheduler *s)
 	s->clock_written = clock_mono();
 	buf_init(&text, NOTE_BYTES);
 	buf_printf(&text, "%s %lld %lld", s->boot_id[0] ? s->boot_id : "-",
-		   (long long)(s->clock_distance_ms + s->clock_written.ms), (long long)s->clock_written.ms);
+		   (long long)s->clock_distance_ms + s->clock_written.ms, (long long)s->clock_written.ms);
 	for (unsigned i = 0; i < s->clock_step_count; i++)
 		buf_printf(&text, " %llu %lld", (unsigned long long)s->clock_step[i].last_id,
 			   (long long)s->clock_step[i].by_ms);
