@@ -16,7 +16,10 @@
 #include "scheduler/status.h"
 #include <stdlib.h>
 
-enum { PORTION_BYTES = 48 * 1024 };
+enum {
+	PORTION_BYTES = 48 * 1024,
+	LINE_MAX_BYTES = 15 << 20 /* the operator's command reads 16: tens of thousands of recipients */
+};
 
 /* --- queue --- */
 
@@ -25,6 +28,8 @@ struct listing {
 	struct filter filter;
 	struct entry_ref *ref;
 	unsigned count, at, shown;
+	struct buf line; /* of the message before `at`, told as far as `told` */
+	size_t told;
 };
 
 static void put_time(struct buf *out, const char *key, int64_t ms)
@@ -152,13 +157,16 @@ static void put_message_tail(struct buf *out, struct scheduler *s, const struct 
 }
 
 /* All groups of one message as one object. */
-static void list_message(struct listing *l, struct buf *out)
+static void list_message(struct listing *l)
 {
 	struct scheduler *s = l->s;
+	struct buf *out = &l->line;
 	uint64_t id = l->ref[l->at].id;
 	const struct entry *first = NULL;
 	bool is_first = true;
 
+	buf_clear(out);
+	l->told = 0;
 	for (; l->at < l->count && l->ref[l->at].id == id; l->at++) {
 		struct entry *e = entry_get(s->entries, l->ref[l->at].index);
 		struct record *r = NULL;
@@ -180,6 +188,16 @@ static void list_message(struct listing *l, struct buf *out)
 	l->shown++;
 }
 
+/* What is left of the line, as far as it fits into this portion. */
+static void tell_line(struct listing *l, struct buf *out, size_t room)
+{
+	size_t len = l->line.len - l->told < room ? l->line.len - l->told : room;
+
+	if (len > 0)
+		buf_put(out, l->line.ptr + l->told, len);
+	l->told += len;
+}
+
 static enum control_step list_step(void *iterator, struct control_reply *reply, struct buf *out)
 {
 	struct listing *l = iterator;
@@ -189,10 +207,19 @@ static enum control_step list_step(void *iterator, struct control_reply *reply, 
 		control_refuse(reply, EXIT_STATUS_UNAVAILABLE, "the scheduler is being replaced: ask again");
 		return CONTROL_END;
 	}
-	while (l->at < l->count && out->len - start < PORTION_BYTES)
-		list_message(l, out);
-	if (l->at < l->count)
-		return CONTROL_MORE;
+	for (;;) {
+		tell_line(l, out, PORTION_BYTES - (out->len - start));
+		if (out->len - start == PORTION_BYTES)
+			return CONTROL_MORE;
+		if (l->at == l->count)
+			break;
+		list_message(l);
+		if (l->line.failed) {
+			control_refuse(reply, EXIT_STATUS_SOFTWARE,
+				       "a message has more recipients than a line can tell");
+			return CONTROL_END;
+		}
+	}
 	if (l->shown == 0 && !filter_is_empty(&l->filter) && !l->filter.is_all)
 		reply->status = EXIT_STATUS_NO_MATCH;
 	return CONTROL_END;
@@ -203,6 +230,7 @@ static void list_release(void *iterator)
 	struct listing *l = iterator;
 
 	filter_release(&l->filter);
+	buf_release(&l->line);
 	free(l->ref);
 	free(l);
 }
@@ -213,6 +241,7 @@ static void command_queue(void *arg, const struct control_request *request, stru
 	struct listing *l = xcalloc(1, sizeof(*l));
 
 	l->s = s;
+	buf_init(&l->line, LINE_MAX_BYTES);
 	if (!filter_read(&l->filter, s, request, reply)) {
 		free(l);
 		return;

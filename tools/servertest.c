@@ -81,9 +81,9 @@ static int read_arguments(struct wish *w, int argc, char **argv)
 	if (optind + 1 != argc)
 		return complain("takes one server's name: SERVER --from ADDRESS --to ADDRESS");
 	w->server = argv[optind];
-	if (!w->from || !w->to)
-		return complain("--from ADDRESS and --to ADDRESS are needed");
-	return 0;
+	if (w->from && w->to)
+		return 0;
+	return complain("--from ADDRESS and --to ADDRESS are needed");
 }
 
 /* As it goes on the wire: a domain beyond ASCII as A-labels, unless the local part needs SMTPUTF8 anyhow. */

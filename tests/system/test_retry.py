@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from fake_smtp import ordinary
+from fake_smtp import free_address, ordinary
 from harness import wait_until
 from test_deliver import bounce_parts, letter
 from test_failover import after_the_dot, answers, is_victim, relay
@@ -437,3 +437,15 @@ def test_the_sender_hears_of_a_failure_while_others_are_still_tried(mta):
         reports = [m for m in server.messages if m.mail.startswith("<>")]
         assert len(reports) == 2
         assert b"Final-Recipient: rfc822; slow" in reports[1].data and b"Final-Recipient: rfc822; bad" not in reports[1].data
+
+
+def test_a_message_for_ten_thousand_is_listed(mta):
+    """Its line is longer than one portion of the answer may be: that was refused as too long."""
+    mta.start(f'server "out" {{ host = "{free_address()}" tls = none }}\n')
+    many = "".join(f"X-Receiver: <a-recipient-number-{i}@there.example>\n" for i in range(10000))
+    mta.drop(f"X-Sender: <a@here.example>\n{many}Subject: x\n\nx\n")
+    mta.wait_log("status=deferred")
+    message, = mta.queue()
+    assert len({row["address"] for row in message["recipients"]}) == 10000
+    assert all("Connection refused" in row["delay_reason"] for row in message["recipients"])
+    assert mta.postern("queue").stdout.count("@there.example") == 10000
