@@ -78,12 +78,16 @@ static int read_arguments(struct wish *w, int argc, char **argv)
 			return EXIT_STATUS_USAGE;
 		}
 	}
-	if (optind + 1 != argc)
-		return complain("takes one server's name: SERVER --from ADDRESS --to ADDRESS");
+	if (optind + 1 != argc) {
+		complain("takes one server's name: SERVER --from ADDRESS --to ADDRESS");
+		return EXIT_STATUS_USAGE; /* in words that the analyzer can follow */
+	}
 	w->server = argv[optind];
-	if (w->from && w->to)
-		return 0;
-	return complain("--from ADDRESS and --to ADDRESS are needed");
+	if (!w->from || !w->to) {
+		complain("--from ADDRESS and --to ADDRESS are needed");
+		return EXIT_STATUS_USAGE;
+	}
+	return 0;
 }
 
 /* As it goes on the wire: a domain beyond ASCII as A-labels, unless the local part needs SMTPUTF8 anyhow. */

@@ -59,7 +59,7 @@ static int set_up(void **state)
 	static struct world w;
 
 	(void)signal(SIGIO, SIG_IGN);
-	assert_int_equal(folder_make(w.folder, sizeof(w.folder), "/tmp"), 0);
+	assert_int_equal(folder_make(w.folder, sizeof(w.folder), folder_in_memory()), 0);
 	w.fd = open(w.folder, O_RDONLY | O_DIRECTORY);
 	assert_true(w.fd >= 0 && mkdirat(w.fd, "drop", 0700) == 0);
 	assert_int_equal(fchdir(w.fd), 0);
