@@ -162,7 +162,7 @@ static bool stands_right(const struct load *load, const char *folder, const char
 	spool_queue_path(id, right);
 	if (strncmp(right, folder, strlen(folder)) == 0)
 		return true;
-	snprintf(wrong, sizeof(wrong), "%s/%s", folder, name);
+	snprintf(wrong, sizeof(wrong), "%s/%.*s", folder, SPOOL_ID_TEXT - 1, name);
 	if (faccessat(root, right, F_OK, 0) == 0)
 		log_error("%s: there is another file of that name, %s: left alone", wrong, right);
 	else if (renameat(root, wrong, root, right) < 0)
