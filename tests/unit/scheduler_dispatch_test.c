@@ -27,6 +27,15 @@ static void set_up_dispatch(struct scheduler *s)
 	s->due_timer = loop_timer_new(s->loop, ignore, NULL);
 }
 
+static void free_target(void *arg UNUSED, struct table_node *node)
+{
+	struct target *t = TABLE_OBJECT(node, struct target, node);
+
+	free(t->text);
+	free(t->hosts);
+	free(t);
+}
+
 static void tear_down_dispatch(struct scheduler *s)
 {
 	for (uint32_t i = 1; i < s->lane_limit; i++) {
@@ -39,6 +48,7 @@ static void tear_down_dispatch(struct scheduler *s)
 		lane_collect(s, s->lane[i]);
 	}
 	s->dirty_lanes = NULL;
+	table_each(&s->targets, free_target, NULL);
 	free(s->lane);
 	free(s->destination);
 	loop_timer_free(&s->due_timer);
