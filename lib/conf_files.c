@@ -117,6 +117,39 @@ static void check_spool_owner(struct files *f, const struct stat *st)
 		      (unsigned)st->st_mode & 07777, c->spool);
 }
 
+/* False: not there yet. Where the kernel tells no mounts, the device. */
+static bool find_mount(const char *spool, const char *folder, uint64_t *out)
+{
+	char *path = xasprintf("%s/%s", spool, folder);
+	struct statx st;
+	bool is_there = statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, &st) == 0;
+
+	if (is_there && st.stx_mask & STATX_MNT_ID)
+		*out = st.stx_mnt_id;
+	else if (is_there)
+		*out = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor;
+	free(path);
+	return is_there;
+}
+
+/* Messages go from folder to folder by rename, which leads into no other mount. */
+static void check_spool_mounts(struct files *f)
+{
+	static const char *const FOLDERS[] = { "drop", "queue", "rejected", "dead" };
+	const struct conf *c = f->conf;
+	uint64_t incoming, mount;
+
+	if (!find_mount(c->spool, "incoming", &incoming))
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(FOLDERS); i++)
+		if (find_mount(c->spool, FOLDERS[i], &mount) && mount != incoming)
+			wrong(f, &c->spool, "spool",
+			      "%s/%s is mounted from elsewhere than %s/incoming: no file could be moved between them; "
+			      "the "
+			      "spool has to be one file system",
+			      c->spool, FOLDERS[i], c->spool);
+}
+
 static void check_spool(struct files *f)
 {
 	const struct conf *c = f->conf;
@@ -137,6 +170,7 @@ static void check_spool(struct files *f)
 		return;
 	}
 	check_spool_owner(f, &st);
+	check_spool_mounts(f);
 	if (statvfs(c->spool, &vfs) == 0 && (vfs.f_flag & ST_RDONLY))
 		wrong(f, &c->spool, "spool", "%s is on a file system mounted read-only", c->spool);
 	if (faccessat(AT_FDCWD, c->spool, R_OK | W_OK | X_OK, AT_EACCESS) < 0)

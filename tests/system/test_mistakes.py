@@ -80,6 +80,20 @@ def test_op06_a_spool_in_memory_that_forbids_programs(small, server):
     assert "in memory: mail is lost when the power fails" in mta.stderr() + mta.log()
 
 
+def test_op06_a_folder_mounted_from_elsewhere(small):
+    """Messages are renamed from drop/ on, which leads into no other mount, be it of the same disk."""
+    mta = small("size=200m")
+    mta.start(OUT)
+    mta.stop()
+    other = mta.disk.path / "other"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", other, mta.spool / "drop"], check=True)
+    status, said = start_refused(mta)
+    assert status == 78 and "drop is mounted from elsewhere than" in said and "one file system" in said
+    subprocess.run(["umount", mta.spool / "drop"], check=True)
+    mta.start()
+
+
 SECRETS = {
     "missing": lambda path: path.unlink(),
     "empty": lambda path: path.write_text(""),
