@@ -212,7 +212,7 @@ void dispatch_route(struct scheduler *s, entry_index i)
 	e->place = ENTRY_LISTED;
 	if ((e->flags & ENTRY_MIXED_PLANS) ||
 	    ((e->flags & ENTRY_MIXED_DOMAINS) && grouping_is_by_domain(s, &domain->plan))) {
-		intake_split(s, i);
+		intake_split(s, i, RECORD_RCPT_MAX);
 		return;
 	}
 	if (domain->plan.count == 0) {
@@ -410,11 +410,12 @@ static bool open_one(struct scheduler *s, struct lane *l)
 	return l->sessions < lane_limit(s, l) && session_open(s, l, hosts);
 }
 
-static unsigned rcpts_max(const struct scheduler *s, entry_index i)
+static unsigned rcpts_max(const struct scheduler *s, const struct lane *l, entry_index i)
 {
 	const struct domain *d = domain_get(&s->domains, entry_get(s->entries, i)->domain);
+	unsigned most = grouping_rcpts_max(s, &d->plan, d->name);
 
-	return grouping_rcpts_max(s, &d->plan, d->name);
+	return l->rcpt_limit > 0 && l->rcpt_limit < most ? l->rcpt_limit : most;
 }
 
 static void give_one(struct scheduler *s, struct lane *l, struct session *session)
@@ -425,8 +426,8 @@ static void give_one(struct scheduler *s, struct lane *l, struct session *sessio
 
 	if (!job)
 		return;
-	if (job_rcpt_count(job) > rcpts_max(s, i)) {
-		job_split(s, job);
+	if (job_rcpt_count(job) > rcpts_max(s, l, i)) {
+		job_split(s, job, rcpts_max(s, l, i));
 		return;
 	}
 	if (!permit_take(s, purse, job, job_rcpt_count(job))) {

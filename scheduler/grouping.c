@@ -24,6 +24,7 @@ struct grouping {
 	struct scheduler *s;
 	struct record like;
 	uint32_t first_number;
+	unsigned rcpts_max;
 	struct group **group;
 	unsigned count, room;
 	struct table open;
@@ -62,13 +63,14 @@ unsigned grouping_rcpts_max(const struct scheduler *s, const struct plan *plan, 
 	return most > 0 ? most : 1;
 }
 
-struct grouping *grouping_new(struct scheduler *s, const struct record *like, uint32_t first_number)
+struct grouping *grouping_new(struct scheduler *s, const struct record *like, uint32_t first_number, unsigned rcpts_max)
 {
 	struct grouping *g = xcalloc(1, sizeof(*g));
 
 	g->s = s;
 	g->like = *like;
 	g->first_number = first_number;
+	g->rcpts_max = rcpts_max;
 	table_init(&g->open);
 	buf_init(&g->domain, ADDRESS_DOMAIN_MAX + 1);
 	return g;
@@ -118,6 +120,8 @@ static struct group *group_new(struct grouping *g, const struct plan *plan, bool
 	new->is_utf8 = g->is_utf8;
 	new->domain = xstrdup(buf_text(&g->domain));
 	new->rcpts_max = grouping_rcpts_max(g->s, plan, new->domain);
+	if (new->rcpts_max > g->rcpts_max)
+		new->rcpts_max = g->rcpts_max;
 	table_add(&g->open, &new->node, hash);
 	*(struct group **)array_add((void **)&g->group, &g->count, &g->room, sizeof(struct group *)) = new;
 	return new;

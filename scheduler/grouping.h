@@ -9,9 +9,10 @@ struct grouping;
 
 /*
  * Makes groups for deliveries that are alike but for their recipients: sender, wanted server, times, flags. `like` is
- * copied, its strings are borrowed. Groups are numbered from first_number on.
+ * copied, its strings are borrowed. Groups are numbered from first_number on, and have at most rcpts_max recipients each.
  */
-struct grouping *grouping_new(struct scheduler *s, const struct record *like, uint32_t first_number);
+struct grouping *grouping_new(struct scheduler *s, const struct record *like, uint32_t first_number,
+			      unsigned rcpts_max);
 void grouping_free(struct grouping **g);
 /* One more recipient; the address is borrowed. */
 void grouping_add(struct grouping *g, uint32_t index, struct slice address);

@@ -25,6 +25,6 @@ entry_index job_end(struct scheduler *s, struct job *job, struct record **kept);
 void job_requeue(struct scheduler *s, struct job *job, bool was_seen);
 /* Back to the head of its lane before any worker saw it. */
 void job_give_back(struct scheduler *s, struct job *job, struct lane *l);
-/* More recipients than a limit of its server would ever let through at once: made into several deliveries. */
-void job_split(struct scheduler *s, struct job *job);
+/* More recipients than its server, or a limit, would ever let through at once: made into several deliveries. */
+void job_split(struct scheduler *s, struct job *job, unsigned rcpts_max);
 #endif

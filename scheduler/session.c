@@ -309,7 +309,7 @@ void session_on_up(struct scheduler *s, struct worker *w, const struct msg_sessi
 	session->was_up = true;
 	refusal_forget(s, session->server);
 	session->size_limit = m->size_limit;
-	session->rcpt_limit = m->rcpt_limit;
+	session->lane->rcpt_limit = m->rcpt_limit;
 	session->mail_limit = m->mail_limit;
 	if (session->state == SESSION_CONNECTING) {
 		session->state = SESSION_UP;

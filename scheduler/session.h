@@ -24,7 +24,7 @@ struct session {
 	struct job *jobs;            /* list, oldest first */
 	struct job *last_job;
 	unsigned in_flight, sent_count, delivered_count;
-	uint32_t rcpt_limit, mail_limit; /* RFC 9422, 0: unknown */
+	uint32_t mail_limit; /* RFC 9422 MAILMAX, 0: unknown */
 	uint64_t size_limit;
 	struct mono opened;
 	bool was_up, was_answered; /* answered: a reply about some delivery came */

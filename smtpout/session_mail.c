@@ -149,6 +149,12 @@ static bool must_go_first(const struct session *s, const struct delivery *d)
 	return s->had_other_hosts && (s->engine.mail_count > 0 || s->engine.mail[0]) && lacks_utf8(s, d);
 }
 
+/* RFC 9422 RCPTMAX: the scheduler has heard of it meanwhile, and makes several deliveries of it. */
+static bool has_too_many(const struct session *s, const struct delivery *d)
+{
+	return s->engine.ehlo.rcpt_limit > 0 && d->rcpt_count > s->engine.ehlo.rcpt_limit;
+}
+
 void session_feed(struct session *s)
 {
 	while (s->was_up && s->next_up && engine_wants_mail(&s->engine) && !report_book_is_full(s->w->book)) {
@@ -159,7 +165,7 @@ void session_feed(struct session *s)
 			give_up(s, d, why);
 			continue;
 		}
-		if (must_go_first(s, d)) {
+		if (must_go_first(s, d) || has_too_many(s, d)) {
 			session_hand_back(s);
 			s->is_hanging_up = true;
 			return;

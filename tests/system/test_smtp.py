@@ -994,3 +994,18 @@ def test_reload_while_a_message_waits_for_the_reply_to_its_dot(mta, server, chan
         message, = spare.wait(1)
         mta.wait_empty()
         assert message.rcpts == ["<b@there.example>"] and not mta.grep("status=bounced"), "the servers that there are were not tried"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rcptmax_of_rfc_9422_is_obeyed(mta, server, count):
+    """Also by the first delivery, which is on its way before the server has told; whatever it says is no attempt."""
+    srv = server(lambda s: (s.say("220 hi"), s.serve(extensions=["PIPELINING", "LIMITS RCPTMAX=3"])))
+    mta.start(RETRY + relay(srv))
+    for i in range(count):
+        many = "".join(f"X-Receiver: <u{i}-{k}@d{k}.example>\n" for k in range(10))
+        mta.drop(f"X-Sender: <a@here.example>\n{many}Subject: x\n\nx\n")
+    messages = srv.wait(4 * count)
+    mta.wait_empty()
+    assert max(len(m.rcpts) for m in messages) == 3
+    assert sorted(r for m in messages for r in m.rcpts) == sorted(f"<u{i}-{k}@d{k}.example>" for i in range(count) for k in range(10))
+    assert not mta.grep("status=(deferred|bounced)") and not mta.grep("attempt=[2-9]")

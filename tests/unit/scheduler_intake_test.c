@@ -54,7 +54,7 @@ static void test_parts_wait_for_the_sync(void **state)
 	static const char *const RCPTS[] = { "x@one.example", "y@two.example", NULL };
 	struct scheduler *s = *state;
 
-	intake_split(s, put_entry(s, ID, RCPTS));
+	intake_split(s, put_entry(s, ID, RCPTS), RECORD_RCPT_MAX);
 	assert_int_equal(entries_count(s->entries), 2);
 	assert_int_equal(entries_heap_count(s->entries), 0);
 	intake_after_sync(s);
@@ -68,7 +68,7 @@ static void test_new_mail_goes_in_order_of_arrival(void **state)
 	struct scheduler *s = *state;
 
 	for (uint64_t k = 0; k < 3000; k++)
-		intake_split(s, put_entry(s, ID + k, RCPTS));
+		intake_split(s, put_entry(s, ID + k, RCPTS), RECORD_RCPT_MAX);
 	intake_after_sync(s);
 	for (uint64_t k = 0; k < 3000; k++) {
 		entry_index i = entries_first(s->entries);
