@@ -212,7 +212,7 @@ void dispatch_route(struct scheduler *s, entry_index i)
 	e->place = ENTRY_LISTED;
 	if ((e->flags & ENTRY_MIXED_PLANS) ||
 	    ((e->flags & ENTRY_MIXED_DOMAINS) && grouping_is_by_domain(s, &domain->plan))) {
-		intake_split(s, i, RECORD_RCPT_MAX);
+		intake_split(s, i, (struct grouping_bounds){ RECORD_RCPT_MAX, false });
 		return;
 	}
 	if (domain->plan.count == 0) {
@@ -410,12 +410,21 @@ static bool open_one(struct scheduler *s, struct lane *l)
 	return l->sessions < lane_limit(s, l) && session_open(s, l, hosts);
 }
 
-static unsigned rcpts_max(const struct scheduler *s, const struct lane *l, entry_index i)
+static struct grouping_bounds bounds_of(const struct scheduler *s, const struct lane *l, entry_index i)
 {
 	const struct domain *d = domain_get(&s->domains, entry_get(s->entries, i)->domain);
 	unsigned most = grouping_rcpts_max(s, &d->plan, d->name);
 
-	return l->rcpt_limit > 0 && l->rcpt_limit < most ? l->rcpt_limit : most;
+	return (struct grouping_bounds){
+		.rcpts_max = l->rcpt_limit > 0 && l->rcpt_limit < most ? l->rcpt_limit : most,
+		.is_by_domain = l->domain_limit > 0,
+	};
+}
+
+static bool is_within(struct grouping_bounds bounds, const struct job *job)
+{
+	return job_rcpt_count(job) <= bounds.rcpts_max &&
+	       !(bounds.is_by_domain && job->record->flags & RECORD_MIXED_DOMAINS);
 }
 
 static void give_one(struct scheduler *s, struct lane *l, struct session *session)
@@ -426,8 +435,8 @@ static void give_one(struct scheduler *s, struct lane *l, struct session *sessio
 
 	if (!job)
 		return;
-	if (job_rcpt_count(job) > rcpts_max(s, l, i)) {
-		job_split(s, job, rcpts_max(s, l, i));
+	if (!is_within(bounds_of(s, l, i), job)) {
+		job_split(s, job, bounds_of(s, l, i));
 		return;
 	}
 	if (!permit_take(s, purse, job, job_rcpt_count(job))) {

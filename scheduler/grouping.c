@@ -24,7 +24,7 @@ struct grouping {
 	struct scheduler *s;
 	struct record like;
 	uint32_t first_number;
-	unsigned rcpts_max;
+	struct grouping_bounds bounds;
 	struct group **group;
 	unsigned count, room;
 	struct table open;
@@ -63,14 +63,15 @@ unsigned grouping_rcpts_max(const struct scheduler *s, const struct plan *plan, 
 	return most > 0 ? most : 1;
 }
 
-struct grouping *grouping_new(struct scheduler *s, const struct record *like, uint32_t first_number, unsigned rcpts_max)
+struct grouping *grouping_new(struct scheduler *s, const struct record *like, uint32_t first_number,
+			      struct grouping_bounds bounds)
 {
 	struct grouping *g = xcalloc(1, sizeof(*g));
 
 	g->s = s;
 	g->like = *like;
 	g->first_number = first_number;
-	g->rcpts_max = rcpts_max;
+	g->bounds = bounds;
 	table_init(&g->open);
 	buf_init(&g->domain, ADDRESS_DOMAIN_MAX + 1);
 	return g;
@@ -120,8 +121,8 @@ static struct group *group_new(struct grouping *g, const struct plan *plan, bool
 	new->is_utf8 = g->is_utf8;
 	new->domain = xstrdup(buf_text(&g->domain));
 	new->rcpts_max = grouping_rcpts_max(g->s, plan, new->domain);
-	if (new->rcpts_max > g->rcpts_max)
-		new->rcpts_max = g->rcpts_max;
+	if (new->rcpts_max > g->bounds.rcpts_max)
+		new->rcpts_max = g->bounds.rcpts_max;
 	table_add(&g->open, &new->node, hash);
 	*(struct group **)array_add((void **)&g->group, &g->count, &g->room, sizeof(struct group *)) = new;
 	return new;
@@ -147,7 +148,7 @@ void grouping_add(struct grouping *g, uint32_t index, struct slice address)
 
 	look_at(g, address);
 	plan_make(&plan, g->s->conf, slice_of(g->like.sender), address, wanted);
-	is_by_domain = grouping_is_by_domain(g->s, &plan);
+	is_by_domain = g->bounds.is_by_domain || grouping_is_by_domain(g->s, &plan);
 	hash = hash_of(g, &plan, is_by_domain);
 	at = find_open(g, &plan, is_by_domain, hash);
 	if (!at)

@@ -7,12 +7,18 @@
 
 struct grouping;
 
+/* What a server bounds besides the limits configured: RFC 9422 RCPTMAX, and RCPTDOMAINMAX, of which one is enough. */
+struct grouping_bounds {
+	unsigned rcpts_max; /* RECORD_RCPT_MAX: none */
+	bool is_by_domain;
+};
+
 /*
  * Makes groups for deliveries that are alike but for their recipients: sender, wanted server, times, flags. `like` is
- * copied, its strings are borrowed. Groups are numbered from first_number on, and have at most rcpts_max recipients each.
+ * copied, its strings are borrowed. Groups are numbered from first_number on, and keep to the bounds.
  */
 struct grouping *grouping_new(struct scheduler *s, const struct record *like, uint32_t first_number,
-			      unsigned rcpts_max);
+			      struct grouping_bounds bounds);
 void grouping_free(struct grouping **g);
 /* One more recipient; the address is borrowed. */
 void grouping_add(struct grouping *g, uint32_t index, struct slice address);

@@ -222,7 +222,7 @@ static struct record record_of(const struct queuefile *qf, bool maybe_repeated)
 static bool take_in(struct scheduler *s, const struct queuefile *qf, bool maybe_repeated)
 {
 	struct record like = record_of(qf, maybe_repeated);
-	struct grouping *g = grouping_new(s, &like, 1, RECORD_RCPT_MAX);
+	struct grouping *g = grouping_new(s, &like, 1, (struct grouping_bounds){ RECORD_RCPT_MAX, false });
 	enum store_result result;
 
 	for (uint32_t i = 0; i < qf->rcpt_count; i++)
@@ -444,7 +444,7 @@ static void drop_pending(struct record *r)
 	r->state = RECORD_FINAL;
 }
 
-void intake_split(struct scheduler *s, entry_index i, unsigned rcpts_max)
+void intake_split(struct scheduler *s, entry_index i, struct grouping_bounds bounds)
 {
 	struct entry *e = entry_get(s->entries, i);
 	struct record *r = journal_get(s->journal, e->id, e->group), like;
@@ -458,7 +458,7 @@ void intake_split(struct scheduler *s, entry_index i, unsigned rcpts_max)
 		return;
 	}
 	like = record_of_part(r);
-	g = grouping_new(s, &like, before + 1, rcpts_max);
+	g = grouping_new(s, &like, before + 1, bounds);
 	for (unsigned k = 0; k < r->rcpt_count; k++)
 		if (r->rcpt[k].state == RCPT_PENDING)
 			grouping_add(g, r->rcpt[k].index, slice_of(r->rcpt[k].address));

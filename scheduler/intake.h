@@ -1,6 +1,7 @@
 /* intake.h - messages become known: announced by pickup, or found on disk at start. */
 #ifndef SCHEDULER_INTAKE_H
 #define SCHEDULER_INTAKE_H
+#include "scheduler/grouping.h"
 #include "scheduler/journal.h"
 #include "scheduler/scheduler.h"
 
@@ -10,10 +11,10 @@ void intake_admit(struct scheduler *s, uint64_t id, const char *path, bool maybe
 /* S3 -> S4: renames, acknowledgements; the newborn entries begin their first attempt. */
 void intake_after_sync(struct scheduler *s);
 /*
- * A delivery grouped for relays that now has a direct server, or for other limits: grouped anew, at most rcpts_max
- * recipients each, and its parts begin after the journal's sync. Takes the entry.
+ * A delivery grouped for relays that now has a direct server, or for other limits: grouped anew within
+ * the bounds, and its parts begin after the journal's sync. Takes the entry.
  */
-void intake_split(struct scheduler *s, entry_index i, unsigned rcpts_max);
+void intake_split(struct scheduler *s, entry_index i, struct grouping_bounds bounds);
 /* Admissions that found no room in the database. */
 void intake_retry_refused(struct scheduler *s);
 /* A waiting entry for the record; its place is ENTRY_LISTED (nobody's list yet) or ENTRY_HELD. */

@@ -111,7 +111,7 @@ void job_give_back(struct scheduler *s, struct job *job, struct lane *l)
 	lane_push_front(s, l, job_end(s, job, NULL));
 }
 
-void job_split(struct scheduler *s, struct job *job, unsigned rcpts_max)
+void job_split(struct scheduler *s, struct job *job, struct grouping_bounds bounds)
 {
-	intake_split(s, job_end(s, job, NULL), rcpts_max);
+	intake_split(s, job_end(s, job, NULL), bounds);
 }

@@ -4,6 +4,7 @@
  */
 #ifndef SCHEDULER_JOB_H
 #define SCHEDULER_JOB_H
+#include "scheduler/grouping.h"
 #include "scheduler/session.h"
 
 /*
@@ -26,5 +27,5 @@ void job_requeue(struct scheduler *s, struct job *job, bool was_seen);
 /* Back to the head of its lane before any worker saw it. */
 void job_give_back(struct scheduler *s, struct job *job, struct lane *l);
 /* More recipients than its server, or a limit, would ever let through at once: made into several deliveries. */
-void job_split(struct scheduler *s, struct job *job, unsigned rcpts_max);
+void job_split(struct scheduler *s, struct job *job, struct grouping_bounds bounds);
 #endif

@@ -36,7 +36,7 @@ struct lane {
 	double window; /* connections that we dare, adapts to success and failure */
 	unsigned sessions, connecting;
 	struct session *session;            /* list */
-	unsigned rcpt_limit;                /* RFC 9422 RCPTMAX, as its server told last; 0: none */
+	unsigned rcpt_limit, domain_limit;  /* RFC 9422 RCPTMAX, RCPTDOMAINMAX: the least that was told; 0: none */
 	unsigned ready_count, asleep_count; /* entries; asleep: without a permit */
 	struct sender_queue *ring[PRIORITY_COUNT];
 	unsigned picks;        /* for the share of lower priorities */

@@ -300,6 +300,13 @@ void session_on_progress(struct scheduler *s, struct session *session)
 		loop_timer_set_ms(session->idle, SESSION_IDLE_MS);
 }
 
+/* Behind one name several servers may stand. */
+static void lower(unsigned *least, uint32_t told)
+{
+	if (told > 0 && (*least == 0 || told < *least))
+		*least = told;
+}
+
 void session_on_up(struct scheduler *s, struct worker *w, const struct msg_session_up *m)
 {
 	struct session *session = session_find(s, m->session);
@@ -309,7 +316,8 @@ void session_on_up(struct scheduler *s, struct worker *w, const struct msg_sessi
 	session->was_up = true;
 	refusal_forget(s, session->server);
 	session->size_limit = m->size_limit;
-	session->lane->rcpt_limit = m->rcpt_limit;
+	lower(&session->lane->rcpt_limit, m->rcpt_limit);
+	lower(&session->lane->domain_limit, m->domain_limit);
 	session->mail_limit = m->mail_limit;
 	if (session->state == SESSION_CONNECTING) {
 		session->state = SESSION_UP;

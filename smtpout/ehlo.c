@@ -32,6 +32,7 @@ static void take_limits(struct slice rest, struct ehlo *out)
 	} LIMITS[] = {
 		{ "RCPTMAX=", offsetof(struct ehlo, rcpt_limit) },
 		{ "MAILMAX=", offsetof(struct ehlo, mail_limit) },
+		{ "RCPTDOMAINMAX=", offsetof(struct ehlo, domain_limit) },
 	};
 	struct slice word;
 

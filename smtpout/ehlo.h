@@ -17,10 +17,10 @@ enum ehlo_features {
 };
 
 struct ehlo {
-	unsigned features;               /* enum ehlo_features */
-	unsigned auth;                   /* bits by enum mechanism */
-	uint64_t size_limit_bytes;       /* 0: none given, or not a number that fits */
-	uint32_t rcpt_limit, mail_limit; /* RFC 9422 RCPTMAX, MAILMAX; 0: none given */
+	unsigned features;                             /* enum ehlo_features */
+	unsigned auth;                                 /* bits by enum mechanism */
+	uint64_t size_limit_bytes;                     /* 0: none given, or not a number that fits */
+	uint32_t rcpt_limit, mail_limit, domain_limit; /* RFC 9422 RCPTMAX, MAILMAX, RCPTDOMAINMAX; 0: none given */
 };
 
 /* `text` is the reply's text, lines joined by LF; its first line greets. Unknown and broken keywords are passed over.

@@ -254,6 +254,7 @@ static void tell_up(struct session *s)
 		.size_limit = s->engine.ehlo.size_limit_bytes,
 		.rcpt_limit = s->engine.ehlo.rcpt_limit,
 		.mail_limit = s->engine.ehlo.mail_limit,
+		.domain_limit = s->engine.ehlo.domain_limit,
 	};
 
 	s->was_up = true;

@@ -6,6 +6,8 @@
 #include "smtpout/session.h"
 #include "smtpout/transport.h"
 
+enum { SESSION_DOMAINS_MAX = 16 };
+
 struct session {
 	struct table_node node; /* in worker->sessions by id */
 	struct worker *w;
@@ -39,7 +41,9 @@ struct session {
 	int64_t output_since_ms, envelope_since_ms; /* 0: no output waits; no envelope is under way */
 	uint64_t output_bytes;                      /* taken by the socket since then */
 	struct engine_outcome failure;              /* the best known reason while hosts are tried; cause 0: none */
-	bool is_stepwise;                           /* this site loses what is sent ahead */
+	uint64_t domain[SESSION_DOMAINS_MAX];       /* hashes: those it has had, where RCPTDOMAINMAX counts them */
+	unsigned domain_count;
+	bool is_stepwise; /* this site loses what is sent ahead */
 	bool has_engine, is_shaking_hands, is_clear_only, was_up, had_other_hosts, is_hanging_up, is_dead;
 };
 

@@ -1,6 +1,8 @@
 /* session_mail.c - deliveries on their way through a session, and what is reported of them. */
+#include "lib/address.h"
 #include "lib/log.h"
 #include "lib/spool.h"
+#include "lib/text.h"
 #include "smtpout/session_impl.h"
 
 static void unlink_delivery(struct session *s, struct delivery *d)
@@ -155,6 +157,45 @@ static bool has_too_many(const struct session *s, const struct delivery *d)
 	return s->engine.ehlo.rcpt_limit > 0 && d->rcpt_count > s->engine.ehlo.rcpt_limit;
 }
 
+static uint64_t domain_hash(struct slice address)
+{
+	struct address_parts parts;
+	struct buf key;
+	uint64_t hash = 0;
+
+	buf_init(&key, ADDRESS_DOMAIN_MAX + 1);
+	if (address_parse(address, &parts) == ADDRESS_OK)
+		address_domain_key(&key, &parts);
+	hash = text_hash(key.ptr, key.len);
+	buf_release(&key);
+	return hash;
+}
+
+/* RFC 9422 RCPTDOMAINMAX counts over the session. False: the delivery's domains are too many for what is left of it. */
+static bool note_domains(struct session *s, const struct delivery *d)
+{
+	unsigned limit = s->engine.ehlo.domain_limit, before = s->domain_count, k;
+
+	if (limit == 0)
+		return true;
+	if (limit > SESSION_DOMAINS_MAX)
+		limit = SESSION_DOMAINS_MAX;
+	for (unsigned i = 0; i < d->rcpt_count; i++) {
+		uint64_t hash = domain_hash(d->qf.rcpt[d->index[i]].address);
+
+		for (k = 0; k < s->domain_count && s->domain[k] != hash; k++)
+			;
+		if (k < s->domain_count)
+			continue;
+		if (s->domain_count == limit) {
+			s->domain_count = before;
+			return false;
+		}
+		s->domain[s->domain_count++] = hash;
+	}
+	return true;
+}
+
 void session_feed(struct session *s)
 {
 	while (s->was_up && s->next_up && engine_wants_mail(&s->engine) && !report_book_is_full(s->w->book)) {
@@ -165,7 +206,7 @@ void session_feed(struct session *s)
 			give_up(s, d, why);
 			continue;
 		}
-		if (must_go_first(s, d) || has_too_many(s, d)) {
+		if (must_go_first(s, d) || has_too_many(s, d) || !note_domains(s, d)) {
 			session_hand_back(s);
 			s->is_hanging_up = true;
 			return;

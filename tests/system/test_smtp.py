@@ -1009,3 +1009,18 @@ def test_rcptmax_of_rfc_9422_is_obeyed(mta, server, count):
     assert max(len(m.rcpts) for m in messages) == 3
     assert sorted(r for m in messages for r in m.rcpts) == sorted(f"<u{i}-{k}@d{k}.example>" for i in range(count) for k in range(10))
     assert not mta.grep("status=(deferred|bounced)") and not mta.grep("attempt=[2-9]")
+
+
+def test_rcptdomainmax_of_rfc_9422_is_obeyed(mta, server):
+    """It counts over a session: mail for another domain goes over another connection."""
+    srv = server(lambda s: (s.say("220 hi"), s.serve(extensions=["PIPELINING", "LIMITS RCPTDOMAINMAX=1"])))
+    mta.start(RETRY + relay(srv, more="tls = none max-connections = 1"))
+    for i in range(2):
+        many = "".join(f"X-Receiver: <u{i}-{k}@d{k % 3}.example>\n" for k in range(6))
+        mta.drop(f"X-Sender: <a@here.example>\n{many}Subject: x\n\nx\n")
+    messages = srv.wait(6)
+    mta.wait_empty()
+    for session in srv.sessions:
+        assert len({c.split("@")[1] for c in session.commands if c.startswith("RCPT")}) <= 1
+    assert sorted(r for m in messages for r in m.rcpts) == sorted(f"<u{i}-{k}@d{k % 3}.example>" for i in range(2) for k in range(6))
+    assert not mta.grep("status=(deferred|bounced)") and not mta.grep("attempt=[2-9]")

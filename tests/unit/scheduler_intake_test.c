@@ -3,6 +3,7 @@
 #include "tests/unit/scheduler_on_disk.h"
 #include <stdio.h>
 
+static const struct grouping_bounds UNBOUND = { RECORD_RCPT_MAX, false };
 enum { MANY = 66000 }; /* more than 16 bits count */
 static const uint64_t ID = UINT64_C(1795307043448000) << 12;
 
@@ -54,7 +55,7 @@ static void test_parts_wait_for_the_sync(void **state)
 	static const char *const RCPTS[] = { "x@one.example", "y@two.example", NULL };
 	struct scheduler *s = *state;
 
-	intake_split(s, put_entry(s, ID, RCPTS), RECORD_RCPT_MAX);
+	intake_split(s, put_entry(s, ID, RCPTS), UNBOUND);
 	assert_int_equal(entries_count(s->entries), 2);
 	assert_int_equal(entries_heap_count(s->entries), 0);
 	intake_after_sync(s);
@@ -68,7 +69,7 @@ static void test_new_mail_goes_in_order_of_arrival(void **state)
 	struct scheduler *s = *state;
 
 	for (uint64_t k = 0; k < 3000; k++)
-		intake_split(s, put_entry(s, ID + k, RCPTS), RECORD_RCPT_MAX);
+		intake_split(s, put_entry(s, ID + k, RCPTS), UNBOUND);
 	intake_after_sync(s);
 	for (uint64_t k = 0; k < 3000; k++) {
 		entry_index i = entries_first(s->entries);
