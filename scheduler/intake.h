@@ -11,8 +11,8 @@ void intake_admit(struct scheduler *s, uint64_t id, const char *path, bool maybe
 /* S3 -> S4: renames, acknowledgements; the newborn entries begin their first attempt. */
 void intake_after_sync(struct scheduler *s);
 /*
- * A delivery grouped for relays that now has a direct server, or for other limits: grouped anew within
- * the bounds, and its parts begin after the journal's sync. Takes the entry.
+ * A delivery grouped for relays that now has a direct server, or for other limits: grouped anew within the bounds, and
+ * its parts begin after the journal's sync. Takes the entry.
  */
 void intake_split(struct scheduler *s, entry_index i, struct grouping_bounds bounds);
 /* Admissions that found no room in the database. */

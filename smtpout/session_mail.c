@@ -151,7 +151,7 @@ static bool must_go_first(const struct session *s, const struct delivery *d)
 	return s->had_other_hosts && (s->engine.mail_count > 0 || s->engine.mail[0]) && lacks_utf8(s, d);
 }
 
-/* RFC 9422 RCPTMAX: the scheduler has heard of it meanwhile, and makes several deliveries of it. */
+/* RFC 9422 RCPTMAX: the scheduler, which has heard of it meanwhile, makes several deliveries of it. */
 static bool has_too_many(const struct session *s, const struct delivery *d)
 {
 	return s->engine.ehlo.rcpt_limit > 0 && d->rcpt_count > s->engine.ehlo.rcpt_limit;
@@ -161,7 +161,7 @@ static uint64_t domain_hash(struct slice address)
 {
 	struct address_parts parts;
 	struct buf key;
-	uint64_t hash = 0;
+	uint64_t hash;
 
 	buf_init(&key, ADDRESS_DOMAIN_MAX + 1);
 	if (address_parse(address, &parts) == ADDRESS_OK)
